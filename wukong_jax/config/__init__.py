@@ -1,0 +1,1 @@
+"""Frozen dataclasses that describe a run; nothing here imports jax."""

@@ -1,0 +1,79 @@
+"""A config file plus command-line overrides; imports no jax, so that `--help` is fast."""
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+
+import tyro
+
+from wukong_jax.config.run import RunConfig
+from wukong_jax.errors import ConfigError
+
+T = TypeVar("T")
+A = TypeVar("A", bound="RunArguments")
+
+
+def load_config_file(path: pathlib.Path) -> RunConfig:
+    """What the file's `get_config()` returns; raises `ConfigError` if there is no such file, function or type."""
+    if not path.is_file():
+        near = sorted(str(other) for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise ConfigError(f"--config: {path} does not exist; configs there: {', '.join(near) or 'none'}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"--config: {path} is no Python file; expected one that defines get_config()")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"--config: {path} defines no get_config(); see configs/movielens_100k.py for the form")
+    config = module.get_config()
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"--config: get_config() of {path} returned {type(config).__name__}, expected RunConfig")
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class RunArguments:
+    """A config file and overrides of its fields."""
+
+    run: Annotated[RunConfig, tyro.conf.arg(name="")]
+    config: pathlib.Path = pathlib.Path("configs/movielens_100k.py")
+    """Python file whose get_config() gives the defaults of the options below."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments(RunArguments):
+    """Train a recommender: the config file decides everything, every field of it can be overridden here.
+
+    The run folder holds config.json, record.jsonl, curves.png and checkpoints; the same command resumes a stopped run.
+    """
+
+    run_dir: pathlib.Path | None = None
+    """Run folder; by default runs/<name>/<hash of the settings>."""
+    fresh: bool = False
+    """Start anew instead of resuming what the run folder holds."""
+    force: bool = False
+    """With --fresh: delete the run that the folder holds."""
+
+
+def parse_run_arguments(kind: type[A], arguments: Sequence[str], program: str) -> A:
+    """Arguments of a command that takes a config; a mistake exits with 2 and names the nearest option."""
+    config_file = _config_option(arguments)
+    return parse(kind, arguments, program, default=kind(load_config_file(config_file), config_file))
+
+
+def parse(kind: type[T], arguments: Sequence[str], program: str, default: T | None = None) -> T:
+    """Options of one command as a dataclass."""
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=list(arguments), prog=program, config=(tyro.conf.AvoidSubcommands,), **extra)
+
+
+def _config_option(arguments: Sequence[str]) -> pathlib.Path:
+    """The value of --config, which must be read first: the file decides which other options there are."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            return pathlib.Path(argument.partition("=")[2])
+        if argument == "--config" and index + 1 < len(arguments):
+            return pathlib.Path(arguments[index + 1])
+    return RunArguments.config

@@ -1,0 +1,168 @@
+"""Everything that decides a training run; `get_config()` of a config file returns one `RunConfig`."""
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from wukong_jax.config.checks import check_not_negative, check_positive
+from wukong_jax.config.codec import stable_hash, to_plain
+from wukong_jax.config.models import ModelConfig
+from wukong_jax.config.optimizer import OptimizerConfig, TablesConfig
+from wukong_jax.data.schema import DatasetSchema
+from wukong_jax.errors import ConfigError
+
+# Settings that change where files lie or how often they are written, but no parameter and no metric of a run.
+NOT_IDENTITY = {
+    "data": ("source", "store", "root", "verify"),
+    "train": ("checkpoint_every_steps", "keep_last", "tensorboard"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the examples come from."""
+
+    recipe: str | None = None
+    """Public data set that is obtained and prepared where the store is not there yet."""
+    source: str | None = None
+    """Local folder or file with the raw data, for the recipe."""
+    store: str | None = None
+    """Prepared store; with a recipe its default is <root>/<recipe>-<schema hash>."""
+    root: str = "data"
+    """Folder for stores and downloads that recipes make."""
+    shuffle: bool = True
+    """Read the training rows in a seeded order, another in each epoch; False keeps the store's order."""
+    verify: bool = True
+    """Check the store's checksums before training."""
+
+    def __post_init__(self) -> None:
+        """Check that there is a source; raises `ConfigError`."""
+        if self.recipe is None and self.store is None:
+            raise ConfigError("data: neither recipe nor store is given; name one, for example `--data.store my_store`")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlateauConfig:
+    """Reduce-on-plateau and early stopping on the validation score (the BARS recipe)."""
+
+    factor: float = 0.1
+    """Factor on all learning rates after an evaluation that brings no better score."""
+    patience: int = 1
+    """Evaluations without a better score before the rate falls."""
+    min_scale: float = 1e-3
+    """Lower bound of the product of all factors."""
+    stop_after: int = 2
+    """Evaluations in a row without a better score before training stops."""
+
+    def __post_init__(self) -> None:
+        """Check ranges; raises `ConfigError`."""
+        for name in ("factor", "patience", "min_scale", "stop_after"):
+            check_positive(f"train.plateau.{name}", getattr(self, name))
+        if self.factor > 1:
+            raise ConfigError(f"train.plateau.factor: received {self.factor}, expected at most 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The training loop."""
+
+    batch_size: int = 1024
+    """Examples per step; the remainder of each epoch, another one each time, is left out."""
+    epochs: int = 5
+    """Passes over the training split."""
+    max_steps: int | None = None
+    """Stop after so many steps, if earlier."""
+    seed: int = 0
+    """Seed of initialisation, order and dropout."""
+    task_weights: tuple[float, ...] = ()
+    """Weight of each label's loss; empty for 1 each."""
+    progressive: bool = False
+    """Score each batch before it is learned from (one-pass training's own validation)."""
+    eval_every_steps: int | None = None
+    """Steps between evaluations on the validation split; None for the end of each epoch."""
+    eval_batch_size: int = 8192
+    """Examples per evaluation step."""
+    monitor: Literal["auc", "logloss"] = "auc"
+    """Validation score that chooses the best checkpoint, falls on plateaus and stops early."""
+    plateau: PlateauConfig | None = None
+    """Reduce-on-plateau and early stopping; None for neither."""
+    checkpoint_every_steps: int = 1000
+    """Steps between checkpoints, besides the one after each evaluation."""
+    keep_last: int = 1
+    """Latest checkpoints kept, besides the best."""
+    log_every_steps: int = 50
+    """Steps between points of the training curve."""
+    tensorboard: bool = False
+    """Write TensorBoard events into the run folder (needs the extra `logging`)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges; raises `ConfigError`."""
+        for name in ("batch_size", "epochs", "eval_batch_size", "checkpoint_every_steps", "keep_last", "log_every_steps"):
+            check_positive(f"train.{name}", getattr(self, name))
+        for name in ("max_steps", "eval_every_steps"):
+            if getattr(self, name) is not None:
+                check_positive(f"train.{name}", getattr(self, name))
+        for weight in self.task_weights:
+            check_not_negative("train.task_weights", weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices by named axes; one device is a mesh of 1 x 1."""
+
+    data: int = 1
+    """Devices along which the batch is split."""
+    model: int = 1
+    """Devices along which large parameters are split."""
+
+    def __post_init__(self) -> None:
+        """Check sizes; raises `ConfigError`."""
+        check_positive("mesh.data", self.data)
+        check_positive("mesh.model", self.model)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One training run: data, model, optimizers, loop."""
+
+    name: str
+    """Name of the experiment; its runs lie under <output>/<name>."""
+    schema: Annotated[DatasetSchema, tyro.conf.Fixed, tyro.conf.Suppress]
+    """Features and vocabulary sizes; the store must have the same."""
+    data: DataConfig
+    """Where the examples come from."""
+    model: ModelConfig
+    """Model and its settings; the config file fixes which model."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Dense side."""
+    tables: TablesConfig = TablesConfig()
+    """Embedding tables."""
+    train: TrainConfig = TrainConfig()
+    """Training loop."""
+    mesh: MeshConfig = MeshConfig()
+    """Devices."""
+
+    def __post_init__(self) -> None:
+        """Check what concerns several parts; raises `ConfigError`."""
+        weights = self.train.task_weights
+        if weights and len(weights) != len(self.schema.labels):
+            raise ConfigError(
+                f"train.task_weights: received {len(weights)} weights, expected one for each label {list(self.schema.labels)}"
+            )
+
+    def hash(self) -> str:
+        """Stable hash of the whole configuration."""
+        return stable_hash(self)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the result, as a plain tree: all but where files lie and how often they are written."""
+        plain = to_plain(self)
+        for part, names in NOT_IDENTITY.items():
+            for name in names:
+                del plain[part][name]
+        return plain
+
+    def identity_hash(self) -> str:
+        """Stable hash of `identity()`; two configs with the same one give the same parameters."""
+        return stable_hash(self.identity())
