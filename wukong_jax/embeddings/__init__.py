@@ -1,0 +1,1 @@
+"""Embedding tables outside the module tree: plan, lookup, and updates of the touched rows."""

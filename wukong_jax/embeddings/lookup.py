@@ -1,0 +1,95 @@
+"""From ids to rows, and from rows to the arrays that a model reads."""
+
+from collections.abc import Mapping, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from wukong_jax.embeddings.plan import EmbeddingPlan, Stack
+from wukong_jax.errors import ConfigError
+
+
+def stack_ids(stack: Stack, ids: Int[Array, "batch id_columns"]) -> Int[Array, "batch slots"]:
+    """Rows of the stack that each example reads; unused places become `stack.rows`, one past the end."""
+    columns = np.concatenate([lookup.columns for lookup in stack.lookups]).astype(np.int32)
+    offsets = np.concatenate([np.full(len(lookup.columns), lookup.row_offset) for lookup in stack.lookups])
+    local = jnp.asarray(ids)[:, columns] if not _is_prefix(columns) else jnp.asarray(ids)[:, : len(columns)]
+    return jnp.where(local < 0, stack.rows, local + offsets.astype(np.int32))
+
+
+def gather_rows(table: Float[Array, "rows width"], ids: Int[Array, "batch slots"]) -> Float[Array, "batch slots width"]:
+    """table[ids], with zeros for ids past the end."""
+    return table.at[ids].get(mode="fill", fill_value=0)
+
+
+@flax.struct.dataclass
+class Inputs:
+    """What a model maps to logits: gathered rows by stack, ids, numeric values and vectors of one batch."""
+
+    rows: Mapping[str, Float[Array, "batch slots width"]]
+    tables: Mapping[str, Float[Array, "rows width"]]
+    """Densely updated stacks, whole."""
+    ids: Int[Array, "batch id_columns"]
+    numeric: Float[Array, "batch numeric"]
+    vectors: Float[Array, "batch vector_columns"]
+    plan: EmbeddingPlan = flax.struct.field(pytree_node=False)
+
+    def embedding(self, feature: str, table: str) -> Float[Array, "batch width"]:
+        """The row of a one-hot feature, or the pooled rows of a multi-hot one."""
+        lookup = self.plan.lookup(feature, table)
+        first, length = lookup.first_slot, len(lookup.columns)
+        rows = self.rows[lookup.stack][:, first : first + length]
+        if lookup.combiner is None:
+            return rows[:, 0]
+        total = rows.sum(axis=1)
+        if lookup.combiner == "sum":
+            return total
+        used = (self.ids[:, lookup.columns[0] : lookup.columns[-1] + 1] >= 0).sum(axis=1, keepdims=True)
+        return total / jnp.maximum(used, 1).astype(total.dtype)
+
+    def embeddings(self, lookups: Sequence[tuple[str, str]]) -> Float[Array, "batch n width"]:
+        """The embeddings of several (feature, table) pairs of one width, in that order.
+
+        Where they lie side by side in one stack, as they do for one-hot features, this is a slice and copies nothing.
+        """
+        found = [self.plan.lookup(feature, table) for feature, table in lookups]
+        first = found[0]
+        one_hot = all(lookup.combiner is None and lookup.stack == first.stack for lookup in found)
+        if one_hot and [lookup.first_slot for lookup in found] == list(range(first.first_slot, first.first_slot + len(found))):
+            return self.rows[first.stack][:, first.first_slot : first.first_slot + len(found)]
+        return jnp.stack([self.embedding(feature, table) for feature, table in lookups], axis=1)
+
+    def table(self, name: str) -> Float[Array, "rows width"]:
+        """A whole, densely updated table (a softmax over all items needs it); raises `ConfigError` if row-sparse."""
+        stack, offset, rows = self.plan.table_rows(name)
+        if stack.name not in self.tables:
+            raise ConfigError(
+                f"table {name!r} is updated row by row and cannot be passed whole; "
+                f"put TableRule('^{name}$', update='dense', name='adam') first in tables.rules"
+            )
+        return self.tables[stack.name][offset : offset + rows]
+
+
+def init_stack(stack: Stack, key: jax.Array, dtype: jnp.dtype = jnp.float32) -> Float[Array, "rows width"]:
+    """N(0, stddev^2) rows, drawn in chunks so that no second array of the table's size is needed."""
+    chunk = max(1, 2**20 // stack.width)
+    table = jnp.zeros((stack.rows, stack.width), dtype)
+    for number, (spec, offset) in enumerate(zip(stack.tables, stack.offsets, strict=True)):
+        table = _fill(table, jax.random.fold_in(key, number), offset, spec.rows, min(chunk, spec.rows), spec.init_stddev)
+    return table
+
+
+def _fill(table: jax.Array, key: jax.Array, offset: int, rows: int, chunk: int, stddev: float) -> jax.Array:
+    def draw(number: jax.Array, table: jax.Array) -> jax.Array:
+        values = stddev * jax.random.normal(jax.random.fold_in(key, number), (chunk, table.shape[1]), table.dtype)
+        start = offset + jnp.minimum(number * chunk, rows - chunk)  # the last chunk overlaps the one before
+        return jax.lax.dynamic_update_slice(table, values, (start, 0))
+
+    return jax.lax.fori_loop(0, -(-rows // chunk), draw, table)
+
+
+def _is_prefix(columns: np.ndarray) -> bool:
+    return bool(np.array_equal(columns, np.arange(len(columns))))

@@ -1,0 +1,1 @@
+"""Models: flax modules that map looked-up rows and dense inputs to logits."""
