@@ -1,0 +1,29 @@
+"""Wukong on Frappe (10 fields, app usage in context) by the BARS recipe."""
+
+from wukong_jax.config.layers import EmbeddingConfig, MLPConfig
+from wukong_jax.config.models import WukongConfig
+from wukong_jax.config.optimizer import OptimizerConfig, TableRule, TablesConfig
+from wukong_jax.config.run import DataConfig, PlateauConfig, RunConfig, TrainConfig
+from wukong_jax.data.recipes.frappe import SCHEMA
+
+
+def get_config() -> RunConfig:
+    """The settings."""
+    return RunConfig(
+        name="frappe",
+        schema=SCHEMA,
+        data=DataConfig(recipe="frappe"),
+        model=WukongConfig(
+            width=64,
+            num_layers=2,
+            num_fmb=16,
+            num_lcb=16,
+            rank=8,
+            fmb_mlp=MLPConfig((256, 256), dropout=0.2),
+            head=MLPConfig((400, 400), dropout=0.2, batch_norm=True),
+            embedding=EmbeddingConfig(init_stddev=1e-4),
+        ),
+        optimizer=OptimizerConfig(learning_rate=1e-3, clip_norm=10.0),
+        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=1e-3, l2=0.05),)),
+        train=TrainConfig(batch_size=4096, epochs=100, plateau=PlateauConfig(factor=0.1, patience=1, stop_after=2)),
+    )

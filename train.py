@@ -1,0 +1,37 @@
+"""Train a recommender: `python train.py`, `python train.py --config configs/frappe.py --train.seed 1`, `python train.py --help`."""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from wukong_jax.config.command_line import TrainArguments, parse_run_arguments
+from wukong_jax.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, train or resume, show the results; the exit code is 2 on bad input and 128 + signal when stopped by one."""
+    try:
+        options = parse_run_arguments(TrainArguments, arguments, "train.py")
+        # after parsing: jax takes a second to import, and --help needs none of it
+        import rich.console
+
+        from wukong_jax.training.display import final_table
+        from wukong_jax.training.loop import StoppedBySignal
+        from wukong_jax.training.run import default_folder, train
+
+        console = rich.console.Console()
+        folder = options.run_dir or default_folder(options.run, pathlib.Path("runs"))
+        try:
+            record = train(options.run, folder, console, fresh=options.fresh, force=options.force)
+        except StoppedBySignal as stopped:
+            console.print(f"{stopped}; saved in {folder}: the same command resumes it", soft_wrap=True)
+            return 128 + stopped.number
+        console.print(final_table(record))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""`python -m wukong_jax COMMAND`: one dispatcher; each command is a module with `main(argv)`."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+import wukong_jax
+from wukong_jax.errors import UserError
+
+COMMANDS = {
+    "prepare": "turn raw files into a store",
+    "evaluate": "metrics of a trained run on a split",
+    "predict": "scores for a store's split or a raw file",
+    "describe": "parameters, training FLOPs and memory of a config, without running it",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; bad input is printed as an error and gives exit code 2."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(wukong_jax.__version__)
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"error: unknown command {command!r}.{hint}\n{_usage()}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(f"wukong_jax.commands.{command}").main(rest)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _usage() -> str:
+    lines = "\n".join(f"  {name:12}{text}" for name, text in COMMANDS.items())
+    return f"usage: python -m wukong_jax COMMAND [options]; COMMAND --help lists its options\n\n{lines}\n\ntrain: python train.py"

@@ -1,0 +1,95 @@
+"""python -m wukong_jax predict: scores of a trained run for a store's split or for raw rows."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from wukong_jax.config.command_line import parse
+from wukong_jax.errors import ConfigError
+from wukong_jax.files import whole_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from wukong_jax.commands.open_run import OpenRun
+    from wukong_jax.data.batch import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictOptions:
+    """Write one probability per row and label, in the order of the input, as CSV or Parquet."""
+
+    run: pathlib.Path
+    """Run folder, as train.py printed it."""
+    out: pathlib.Path
+    """File to write: .csv or .parquet."""
+    split: str | None = None
+    """Score this split of the store."""
+    files: tuple[str, ...] = ()
+    """Score these raw files, encoded with the store's vocabularies; values never seen get the out-of-vocabulary row."""
+    format: Literal["csv", "tsv", "criteo", "parquet"] = "csv"
+    """Form of the raw files; csv and tsv have a header."""
+    store: pathlib.Path | None = None
+    """Store that holds the split or the vocabularies; by default the one that the run was trained on."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Score and write; raises `UserError` where run, input or output do not fit."""
+    options = parse(PredictOptions, arguments, "python -m wukong_jax predict")
+    if (options.split is None) == (not options.files):
+        raise ConfigError("predict: give either --split or --files, for example `--split test` or `--files new.csv`")
+    if options.out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"predict: --out {options.out} ends in {options.out.suffix!r}, expected .csv or .parquet")
+    import polars as pl
+    import rich.console
+
+    from wukong_jax.commands.open_run import open_run
+
+    console = rich.console.Console(stderr=True)
+    run = open_run(options.run, options.store, console)
+    frames = list(_scores(run, _split_batches(run, options.split) if options.split else _raw_batches(run, options)))
+    frame = pl.concat(frames)
+    with whole_file(options.out) as partial:
+        frame.write_csv(partial) if options.out.suffix == ".csv" else frame.write_parquet(partial)
+    console.print(f"{frame.height:,} rows scored with step {run.step} of {options.run}; written to {options.out}")
+    return 0
+
+
+def _split_batches(run: "OpenRun", name: str | None) -> "Iterator[Batch]":
+    split = run.store.split(name or "")
+    size = run.program.config.train.eval_batch_size
+    return (split.take(slice(start, start + size)) for start in range(0, split.rows, size))
+
+
+def _raw_batches(run: "OpenRun", options: PredictOptions) -> "Iterator[Batch]":
+    from wukong_jax.data import sources
+    from wukong_jax.data.ingest import encode_frames
+
+    files = {"all": list(options.files)}
+    makers = {
+        "csv": sources.csv_source,
+        "tsv": lambda files: sources.csv_source(files, separator="\t"),
+        "criteo": sources.criteo_source,
+        "parquet": sources.parquet_source,
+    }
+    size = run.program.config.train.eval_batch_size
+    for chunk in encode_frames(run.store, makers[options.format](files)):
+        for start in range(0, len(chunk.batch.weights), size):
+            yield type(chunk.batch)(*(array[start : start + size] for array in chunk.batch))
+
+
+def _scores(run: "OpenRun", batches: "Iterator[Batch]") -> "Iterator[pl.DataFrame]":
+    """Probabilities batch by batch; every batch is filled up to one shape, as evaluation does, so that scores are equal."""
+    import jax
+    import numpy as np
+    import polars as pl
+
+    from wukong_jax.data.pipeline import fill_batch
+
+    size = run.program.config.train.eval_batch_size
+    for batch in batches:
+        rows = len(batch.weights)
+        _, logits = run.program.eval_step(run.state, (), fill_batch(batch, size))
+        probabilities = np.asarray(jax.nn.sigmoid(logits))[:rows]
+        yield pl.DataFrame({label: probabilities[:, task] for task, label in enumerate(run.store.schema.labels)})

@@ -1,0 +1,1 @@
+"""Compute and parameters of every model; the laws fitted to them."""

@@ -1,0 +1,130 @@
+"""FLOPs and parameters of a model from its traced program: nothing is allocated or run.
+
+Convention (the paper's, section 7.1.2): training takes 3 x the forward FLOPs, one for the forward and two for the backward pass.
+Only matrix products count, 2 FLOPs per multiply-add; LayerNorm, activations, pooling and lookups do not.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from wukong_jax.config.run import RunConfig
+from wukong_jax.embeddings.optimizers import row_optimizer
+from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
+from wukong_jax.embeddings.specs import TableSpec
+from wukong_jax.models.registry import build_model, table_specs
+from wukong_jax.training.state import blank_batch, init_variables, make_inputs
+
+TRAINING_FACTOR = 3
+MOMENTS = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0}
+
+
+class Cost(NamedTuple):
+    """Forward FLOPs per example and dense parameters by component; rows and parameters by table; bytes of the state."""
+
+    forward_flops: dict[str, int]
+    dense_parameters: dict[str, int]
+    tables: tuple[tuple[TableSpec, str], ...]
+    """Every table with its update, such as `row_sparse adagrad`."""
+    table_bytes: int
+    slot_bytes: int
+    dense_bytes: int
+    """Parameters, their gradient and the optimizer's moments."""
+    activation_bytes: int
+    """Per example: every intermediate array of the forward pass, a bound on what the backward pass keeps."""
+
+    @property
+    def training_flops(self) -> int:
+        """FLOPs per example of a training step: 3 x forward."""
+        return TRAINING_FACTOR * sum(self.forward_flops.values())
+
+    @property
+    def dense_total(self) -> int:
+        """Dense parameters."""
+        return sum(self.dense_parameters.values())
+
+    @property
+    def sparse_total(self) -> int:
+        """Parameters in tables."""
+        return sum(spec.rows * spec.width for spec, _ in self.tables)
+
+
+def describe_cost(config: RunConfig) -> Cost:
+    """Cost of the config's model; raises `ConfigError` where the config cannot be built."""
+    model = build_model(config.model, config.schema)
+    plan = plan_embeddings(config.schema, table_specs(config.model, config.schema), config.tables)
+    variables = jax.eval_shape(lambda key: init_variables(model, plan, config, key), jax.random.key(0))
+    tables = {stack.name: jax.ShapeDtypeStruct((stack.rows, stack.width), jnp.float32) for stack in plan.stacks}
+    batch = jax.eval_shape(lambda: blank_batch(config, 1))
+
+    def forward(variables: Any, tables: Any, batch: Any) -> jax.Array:
+        return model.apply(variables, make_inputs(plan, batch, tables), train=False)
+
+    traced = jax.make_jaxpr(forward)(variables, tables, batch)
+    flops: Counter[str] = Counter()
+    for component, count in matmul_flops(traced.jaxpr):
+        flops[_component(component)] += count
+    parameters: Counter[str] = Counter()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
+        parameters[_component("/".join(key.key for key in path))] += math.prod(leaf.shape)
+    return Cost(
+        dict(flops),
+        dict(parameters),
+        tuple(
+            (spec, f"{stack.rule.update} {stack.rule.name}") for stack in plan.stacks for spec in stack.tables
+        ),
+        sum(4 * stack.rows * stack.width for stack in plan.stacks),
+        sum(_slot_bytes(plan)),
+        _bytes(variables["params"]) * (2 + MOMENTS[config.optimizer.name]),
+        sum(_bytes([variable.aval for variable in equation.outvars]) for equation in traced.jaxpr.eqns),
+    )
+
+
+def matmul_flops(jaxpr: core.Jaxpr, prefix: str = "", repeats: int = 1) -> Iterator[tuple[str, int]]:
+    """(module path, FLOPs) of every matrix product of a traced program, loops counted by their length."""
+    for equation in jaxpr.eqns:
+        path = "/".join(part for part in (prefix, str(equation.source_info.name_stack)) if part)
+        if equation.primitive.name == "dot_general":
+            contracted, _ = equation.params["dimension_numbers"][0]
+            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            yield path, repeats * 2 * depth * math.prod(equation.outvars[0].aval.shape)
+        inner_repeats = repeats * equation.params.get("length", 1) if equation.primitive.name == "scan" else repeats
+        for inner in _inner_programs(equation.params):
+            yield from matmul_flops(inner, path, inner_repeats)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _inner_programs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, core.Jaxpr):
+                yield item
+
+
+def _component(path: str) -> str:
+    """The first two module names below the model: `layer_0/fmb`, `head`, `embedding_layer/dense`."""
+    parts = [part for part in path.split("/") if part and part[0].islower() and "(" not in part]
+    leaves = {"kernel", "bias", "scale", "weight", "output", "projection", "numeric"}
+    kept = [part for part in parts if part not in leaves and not part.startswith(("hidden_", "batch_norm_"))]
+    return "/".join(kept[:2]) or "model"
+
+
+def _slot_bytes(plan: EmbeddingPlan) -> Iterator[int]:
+    for stack in plan.stacks:
+        if stack.rule.update == "dense":
+            yield 4 * (1 + MOMENTS[stack.rule.name]) * stack.rows * stack.width  # and the gradient
+            continue
+        optimizer = row_optimizer(stack.rule)
+        slots = jax.eval_shape(lambda stack=stack, optimizer=optimizer: optimizer.init(stack.rows, stack.width))
+        yield sum(4 * math.prod(slot.shape) for slot in slots.values())
+        yield 4 * stack.rows  # work space of the slot de-duplication

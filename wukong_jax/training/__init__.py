@@ -1,0 +1,1 @@
+"""State, optimizers, the jitted step, checkpoints, and the loop around them."""

@@ -1,0 +1,229 @@
+"""The training loop: steps, evaluations, checkpoints, and a clean stop at any step."""
+
+import contextlib
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from wukong_jax.config.codec import to_plain
+from wukong_jax.config.run import RunConfig
+from wukong_jax.data.pipeline import steps_per_epoch, to_device, training_batches
+from wukong_jax.data.store import Store
+from wukong_jax.errors import TrainingError
+from wukong_jax.evaluation.evaluator import evaluate_split
+from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
+from wukong_jax.training.checkpoint import Checkpoints
+from wukong_jax.training.display import Display
+from wukong_jax.training.events import EventLog
+from wukong_jax.training.program import Program
+from wukong_jax.training.progress import Progress
+from wukong_jax.training.state import TrainState
+
+VALIDATION = "valid"
+
+
+class StoppedBySignal(Exception):
+    """SIGTERM or SIGINT arrived; the run was saved and can be resumed."""
+
+    def __init__(self, number: int, step: int) -> None:
+        """Remember which signal, and after which step."""
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+        self.number, self.step = number, step
+
+
+def total_steps(config: RunConfig, store: Store) -> int:
+    """Steps of the whole run."""
+    steps = config.train.epochs * steps_per_epoch(store.split("train"), config.train.batch_size)
+    return min(steps, config.train.max_steps or steps)
+
+
+@dataclasses.dataclass
+class Loop:
+    """One run in progress; `run` goes on from `state` and `progress`, wherever they stand."""
+
+    program: Program
+    store: Store
+    checkpoints: Checkpoints
+    display: Display
+    events: EventLog
+    state: TrainState
+    progress: Progress
+    steps: int
+
+    def run(self) -> None:
+        """Train to the end; raises `StoppedBySignal` after saving, `TrainingError` if the loss is not finite."""
+        config = self.program.config.train
+        batches = iter(self._batches())
+        if self.progress.data_position is not None:
+            batches.set_state(self.progress.data_position)
+        every = config.eval_every_steps or steps_per_epoch(self.store.split("train"), config.batch_size)
+        started, already = time.monotonic(), self.progress.wall_seconds
+        clock = _Clock()
+        with _caught_signals() as caught:
+            while not self.progress.finished:
+                batch = clock.wait_for(batches)
+                self.state = self.program.train_step(self.state, batch)
+                self.progress.step += 1
+                step, last = self.progress.step, self.progress.step == self.steps
+                if step % config.log_every_steps == 0 or last:
+                    self._log(clock)
+                score = None
+                if step % every == 0 or last:
+                    jax.block_until_ready(self.state)
+                    clock.pause()
+                    score = self._validate()
+                self.progress.finished |= last
+                if caught or self.progress.finished or score is not None or step % config.checkpoint_every_steps == 0:
+                    jax.block_until_ready(self.state)
+                    clock.pause()
+                    self._account(clock)
+                    self.progress.data_position = batches.get_state()
+                    self.progress.wall_seconds = already + time.monotonic() - started
+                    self.checkpoints.save(self.state, self._checkpoint_json(), score)
+                if caught and not self.progress.finished:
+                    self.checkpoints.wait()
+                    raise StoppedBySignal(caught[0], step)
+
+    def _batches(self) -> Any:
+        config = self.program.config
+        batches = training_batches(
+            self.store.split("train"),
+            batch_size=config.train.batch_size,
+            seed=config.train.seed,
+            epochs=config.train.epochs,
+            shuffle=config.data.shuffle,
+        )
+        return to_device(batches, self.program.batch_shardings.ids)
+
+    def _log(self, clock: "_Clock") -> None:
+        """A point of the training curve; waits for the step, so that the figures are true."""
+        config = self.program.config.train
+        since = self.progress.step % config.log_every_steps or config.log_every_steps
+        loss = float(self.state.loss_sum) / since
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {self.progress.step}: training diverged; lower --optimizer.learning-rate "
+                "or the tables' learning rates, or set --optimizer.clip-norm. The last checkpoint is untouched"
+            )
+        examples_per_second, waiting = clock.lap(self.progress.step, config.batch_size)
+        self.display.update(self.progress.step, loss, examples_per_second, waiting)
+        self._record("train", {"logloss": loss})
+        self.state = self.state.replace(loss_sum=jnp.zeros_like(self.state.loss_sum))
+
+    def _validate(self) -> float | None:
+        """Evaluate, react to the score; the score if it is the best so far, else None."""
+        config = self.program.config.train
+        if self.state.progressive:
+            metrics = _by_task(self.program.config.schema.labels, [compute_metrics(m) for m in self.state.progressive])
+            self._record("progressive", metrics)
+            self.display.message(f"step {self.progress.step}: progressive {_shown(metrics)}")
+            self.state = self.state.replace(progressive=tuple(init_metrics() for _ in self.state.progressive))
+        if VALIDATION not in self.store.splits:
+            return None
+        evaluate = lambda states, batch: self.program.eval_step(self.state, states, batch)  # noqa: E731
+        metrics = evaluate_split(evaluate, self.store.split(VALIDATION), config.eval_batch_size)
+        self._record(VALIDATION, metrics)
+        values = [metrics[name] for name in metrics if name.partition("/")[0] == config.monitor]
+        score = sum(values) / len(values) * (1 if config.monitor == "auc" else -1)
+        best = self.progress.see_score(score, config.plateau)
+        scale = jnp.full_like(self.state.learning_rate_scale, self.progress.learning_rate_scale)
+        self.state = self.state.replace(learning_rate_scale=scale)
+        self.display.message(f"step {self.progress.step}: validation {_shown(metrics)}{'  (best)' if best else ''}")
+        return score if best else None
+
+    def _record(self, split: str, metrics: dict[str, float]) -> None:
+        self.progress.record(split, self.progress.step, metrics)
+        self.events.write(split, self.progress.step, metrics)
+
+    def _account(self, clock: "_Clock") -> None:
+        seconds, steps = clock.take()
+        self.progress.train_seconds += seconds
+        self.progress.timed_examples += steps * self.program.config.train.batch_size
+
+    def _checkpoint_json(self) -> dict[str, Any]:
+        return {
+            "progress": self.progress.to_json(),
+            "config": to_plain(self.program.config),
+            "schema_hash": self.program.config.schema.hash(),
+            "store_digest": self.store.digest,
+        }
+
+
+class _Clock:
+    """Time in training steps, without compilation, evaluation and checkpoints; and the part spent waiting for input."""
+
+    def __init__(self) -> None:
+        self._running: float | None = None
+        self._seconds = self._lap_seconds = self._lap_waited = 0.0
+        self._steps = self._lap_steps = 0
+        self._first = True
+
+    def wait_for(self, batches: Iterator[Any]) -> Any:
+        now = time.monotonic()
+        if self._running is None:
+            self._running = now
+        batch = next(batches)
+        self._lap_waited += time.monotonic() - now
+        self._lap_steps += 1
+        return batch
+
+    def lap(self, step: int, batch_size: int) -> tuple[float, float]:
+        """Examples/s and waiting share since the last lap."""
+        self.pause()
+        seconds = max(self._lap_seconds, 1e-9)
+        result = self._lap_steps * batch_size / seconds, self._lap_waited / seconds
+        if not self._first:  # the first lap holds the compilation
+            self._seconds += self._lap_seconds
+            self._steps += self._lap_steps
+        self._first = False
+        self._lap_seconds = self._lap_waited = 0.0
+        self._lap_steps = 0
+        return result
+
+    def pause(self) -> None:
+        if self._running is not None:
+            self._lap_seconds += time.monotonic() - self._running
+            self._running = None
+
+    def take(self) -> tuple[float, int]:
+        """Seconds and steps of the finished laps since the last call."""
+        result = self._seconds, self._steps
+        self._seconds, self._steps = 0.0, 0
+        return result
+
+
+@contextlib.contextmanager
+def _caught_signals() -> Iterator[list[int]]:
+    """Inside the block, SIGTERM and SIGINT are noted in the list; a second one acts as usual."""
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():  # elsewhere, whoever runs us handles signals
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _by_task(labels: tuple[str, ...], metrics: list[dict[str, float]]) -> dict[str, float]:
+    if len(labels) == 1:
+        return metrics[0]
+    return {f"{name}/{label}": m[name] for label, m in zip(labels, metrics, strict=True) for name in m}
+
+
+def _shown(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name} {metrics[name]:.5f}" for name in metrics if name.partition("/")[0] in ("auc", "logloss"))

@@ -1,0 +1,71 @@
+"""A config made runnable: model, plan, optimizer, mesh and the compiled steps."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+
+from wukong_jax.config.run import RunConfig
+from wukong_jax.data.batch import Batch
+from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
+from wukong_jax.models.registry import build_model, table_specs
+from wukong_jax.training.optim import dense_optimizer
+from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings
+from wukong_jax.training.state import TrainState, init_state
+from wukong_jax.training.step import Metrics, make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What the loop runs. `train_step` takes its state over (donation): do not use the old one again."""
+
+    config: RunConfig
+    model: nn.Module
+    plan: EmbeddingPlan
+    mesh: Mesh
+    init: Callable[[], TrainState]
+    train_step: Callable[[TrainState, Batch], TrainState]
+    eval_step: Callable[[TrainState, Metrics, Batch], tuple[Metrics, jax.Array]]
+    state_shardings: TrainState
+    batch_shardings: Batch
+
+    def abstract_state(self) -> Any:
+        """Shapes, dtypes and shardings of the state, without allocating it."""
+        shapes = jax.eval_shape(self.init)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            self.state_shardings,
+        )
+
+
+def build_program(config: RunConfig, total_steps: int) -> Program:
+    """Build and jit everything for a run of `total_steps`; raises `ConfigError` where the parts do not fit."""
+    model = build_model(config.model, config.schema)
+    plan = plan_embeddings(config.schema, table_specs(config.model, config.schema), config.tables)
+    mesh = make_mesh(config.mesh)
+    optimizer = dense_optimizer(config.optimizer, plan, total_steps)
+    slot = uses_slot(config, mesh.devices.flat[0].platform)
+
+    def init() -> TrainState:
+        return init_state(model, plan, optimizer, config, slot=slot)
+
+    state_shardings = shardings(jax.eval_shape(init), mesh)
+    on_batch = batch_shardings(mesh)
+    train_step = jax.jit(
+        make_train_step(model, plan, optimizer, config, total_steps),
+        in_shardings=(state_shardings, on_batch),
+        out_shardings=state_shardings,
+        donate_argnums=0,
+    )
+    eval_step = jax.jit(make_eval_step(model, plan), in_shardings=(state_shardings, None, on_batch), donate_argnums=1)
+    jitted_init = jax.jit(init, out_shardings=state_shardings)
+    return Program(config, model, plan, mesh, jitted_init, train_step, eval_step, state_shardings, on_batch)
+
+
+def uses_slot(config: RunConfig, platform: str) -> bool:
+    """Whether equal ids are merged by slot (CPU) or by sort (elsewhere, where it is deterministic)."""
+    return config.tables.deduplicate == "slot" or (config.tables.deduplicate == "auto" and platform == "cpu")

@@ -1,0 +1,103 @@
+"""Everything that a training step reads and writes."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from wukong_jax.config.run import RunConfig
+from wukong_jax.data.batch import Batch
+from wukong_jax.embeddings.lookup import Inputs, gather_rows, init_stack, stack_ids
+from wukong_jax.embeddings.optimizers import row_optimizer
+from wukong_jax.embeddings.plan import EmbeddingPlan
+from wukong_jax.evaluation.metrics import MetricState, init_metrics
+
+
+@flax.struct.dataclass
+class TrainState:
+    """One pytree; donated to each step. All of it but `scratch` is in every checkpoint."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    """Running means and variances of BatchNorm; empty without it."""
+    opt_state: optax.OptState
+    tables: dict[str, jax.Array]
+    """All stacks, dense and row-sparse."""
+    slots: dict[str, dict[str, jax.Array]]
+    """Slot variables of the row-sparse stacks."""
+    rng: jax.Array
+    """Key data from which each step's dropout key is derived."""
+    learning_rate_scale: jax.Array
+    """Product of the plateau's factors."""
+    loss_sum: jax.Array
+    """Sum of the steps' losses since the last point of the training curve."""
+    progressive: tuple[MetricState, ...]
+    """Metrics of progressive validation, one per task; empty when it is off."""
+    scratch: dict[str, jax.Array]
+    """Work space of the slot de-duplication: its content never matters between steps."""
+
+
+def make_inputs(plan: EmbeddingPlan, batch: Batch, tables: dict[str, jax.Array]) -> Inputs:
+    """Look up all rows of a batch."""
+    rows = {stack.name: gather_rows(tables[stack.name], stack_ids(stack, batch.ids)) for stack in plan.stacks}
+    dense = {stack.name: tables[stack.name] for stack in plan.dense}
+    return Inputs(rows, dense, batch.ids, batch.numeric, batch.vectors, plan)
+
+
+def blank_batch(config: RunConfig, rows: int) -> Batch:
+    """A batch of zeros with the shapes of the config's schema."""
+    schema = config.schema
+    return Batch(
+        jnp.zeros((rows, schema.id_columns), jnp.int32),
+        jnp.zeros((rows, len(schema.numeric))),
+        jnp.zeros((rows, schema.vector_columns)),
+        jnp.zeros((rows, len(schema.labels))),
+        jnp.ones(rows),
+    )
+
+
+def init_variables(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, key: jax.Array) -> dict[str, Any]:
+    """Parameters and BatchNorm statistics of the dense side."""
+
+    def init() -> dict[str, Any]:
+        tables = {stack.name: jnp.zeros((1, stack.width)) for stack in plan.stacks}
+        inputs = make_inputs(plan, blank_batch(config, 1), tables)
+        # one row is enough for shapes, except for a whole table that a model reads
+        whole = {stack.name: jnp.zeros((stack.rows, stack.width)) for stack in plan.dense}
+        return model.init({"params": key}, inputs.replace(tables=whole), train=False)
+
+    return init()
+
+
+def init_state(
+    model: nn.Module, plan: EmbeddingPlan, optimizer: optax.GradientTransformation, config: RunConfig, *, slot: bool
+) -> TrainState:
+    """The state before the first step; every value follows from the config's seed.
+
+    `slot` says whether the slot de-duplication is used, which needs an int32 per row of work space.
+    """
+    params_key, tables_key, rng = jax.random.split(jax.random.key(config.train.seed), 3)
+    variables = init_variables(model, plan, config, params_key)
+    tables = {
+        stack.name: init_stack(stack, jax.random.fold_in(tables_key, number)) for number, stack in enumerate(plan.stacks)
+    }
+    dense = {"params": variables["params"], "tables": {stack.name: tables[stack.name] for stack in plan.dense}}
+    slots = {stack.name: row_optimizer(stack.rule).init(stack.rows, stack.width) for stack in plan.row_sparse}
+    tasks = len(config.schema.labels) if config.train.progressive else 0
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(dense),
+        tables=tables,
+        slots=slots,
+        rng=jax.random.key_data(rng),
+        learning_rate_scale=jnp.ones(()),
+        loss_sum=jnp.zeros(()),
+        progressive=tuple(init_metrics() for _ in range(tasks)),
+        scratch={stack.name: jnp.zeros(stack.rows, jnp.int32) for stack in plan.row_sparse} if slot else {},
+    )
