@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> int:
         # after parsing: jax takes a second to import, and --help needs none of it
         import rich.console
 
-        from wukong_jax.training.display import final_table
+        from wukong_jax.training.display import final_tables
         from wukong_jax.training.loop import StoppedBySignal
         from wukong_jax.training.run import default_folder, train
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         except StoppedBySignal as stopped:
             console.print(f"{stopped}; saved in {folder}: the same command resumes it", soft_wrap=True)
             return 128 + stopped.number
-        console.print(final_table(record))
+        console.print(*final_tables(record))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

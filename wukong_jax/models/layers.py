@@ -19,16 +19,19 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 LAYER_NORM_EPSILON = 1e-5
 BATCH_NORM_EPSILON = 1e-5
+# Logits start near 0, so that training begins at a LogLoss of about ln 2 and not with random confidence.
+logit_init = nn.initializers.normal(0.01)
 
 
 class MLP(nn.Module):
     """Hidden layers as the config says, then a linear layer to `outputs` values (none if `outputs` is None).
 
-    Hidden kernels are He-normal for the ReLU that follows, the last one is Glorot-normal; biases start at 0.
+    Hidden kernels are He-normal for the ReLU that follows, the last one is Glorot-normal unless said otherwise; biases start at 0.
     """
 
     config: MLPConfig
     outputs: int | None = None
+    output_init: nn.initializers.Initializer = nn.initializers.glorot_normal()
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -50,7 +53,7 @@ class MLP(nn.Module):
             if self.config.dropout:
                 x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
         if self.outputs is not None:
-            x = nn.Dense(self.outputs, kernel_init=nn.initializers.glorot_normal(), name="output", **types)(x)
+            x = nn.Dense(self.outputs, kernel_init=self.output_init, name="output", **types)(x)
         return x
 
 

@@ -13,7 +13,7 @@ from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.models import AttentiveConfig, WukongConfig
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.models.embedding_layer import EmbeddingLayer
-from wukong_jax.models.layers import MLP, layer_norm
+from wukong_jax.models.layers import MLP, layer_norm, logit_init
 from wukong_jax.ops.fm import attentive_fm, full_fm, low_rank_fm
 
 # over the embedding axis: variance 1/n for a matrix [n, m] used as X^T W
@@ -147,6 +147,6 @@ class Wukong(nn.Module):
             )(x, train)
         flat = x.reshape(x.shape[0], -1)
         if config.separate_heads:
-            heads = [MLP(config.head, 1, name=f"head_{task}", **types)(flat, train=train) for task in range(self.tasks)]
-            return jnp.concatenate(heads, axis=1).astype(jnp.float32)
-        return MLP(config.head, self.tasks, name="head", **types)(flat, train=train).astype(jnp.float32)
+            heads = [MLP(config.head, 1, logit_init, name=f"head_{task}", **types) for task in range(self.tasks)]
+            return jnp.concatenate([head(flat, train=train) for head in heads], axis=1).astype(jnp.float32)
+        return MLP(config.head, self.tasks, logit_init, name="head", **types)(flat, train=train).astype(jnp.float32)

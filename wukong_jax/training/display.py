@@ -7,6 +7,8 @@ import rich.console
 import rich.progress
 import rich.table
 
+SCORES = {"logloss": "LogLoss", "auc": "AUC", "gauc": "gAUC", "ne": "NE", "calibration": "calibration"}
+
 
 class Display(Protocol):
     """Shows the progress of training."""
@@ -86,30 +88,29 @@ def make_display(console: rich.console.Console, start: int, total: int) -> Displ
     return LiveDisplay(console, start, total) if console.is_terminal else PlainDisplay(console, total)
 
 
-def final_table(record: dict[str, Any]) -> rich.table.Table:
-    """Scores by split, sizes, speed and where the checkpoint is, from a run record."""
-    table = rich.table.Table(title=f"{record['name']}: {record['model']}, seed {record['seed']}", title_justify="left")
+def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
+    """Scores by split; then sizes, speed and where the checkpoint is, from a run record."""
+    title = f"{record['name']}: {record['model']}, seed {record['seed']}"
+    scores = rich.table.Table("", title=title, title_justify="left")
     splits = list(record["results"])
-    table.add_column("")
     for split in splits:
-        table.add_column(split, justify="right")
-    names = dict.fromkeys(name for split in splits for name in record["results"][split])
-    labels = {"logloss": "LogLoss", "auc": "AUC", "gauc": "gAUC", "ne": "NE", "calibration": "calibration"}
-    for name in names:
-        base, _, task = name.partition("/")
-        if base in labels:
-            values = [f"{record['results'][split].get(name, float('nan')):.5f}" for split in splits]
-            table.add_row(labels[base] + (f" {task}" if task else ""), *values)
-    table.add_section()
-    facts = {
-        "best step": record["best_step"],
+        scores.add_column(split, justify="right")
+    for name in dict.fromkeys(name for split in splits for name in record["results"][split]):
+        base, _, label = name.partition("/")
+        if base in SCORES:
+            values = (record["results"][split].get(name) for split in splits)
+            scores.add_row(f"{SCORES[base]} {label}".strip(), *("-" if value is None else f"{value:.5f}" for value in values))
+    facts = rich.table.Table(show_header=False)
+    facts.add_column()
+    facts.add_column(overflow="fold")
+    for name, value in {
         "dense parameters": f"{record['dense_parameters']:,}",
         "sparse parameters": f"{record['sparse_parameters']:,}",
         "training FLOPs/example": f"{record['training_flops_per_example']:,}",
         "examples/s": f"{record['examples_per_second']:,.0f}",
         "wall time": f"{record['wall_seconds']:.1f} s",
+        "best of steps": f"{record['best_step']} of {record['steps']}",
         "checkpoint": record["checkpoint"],
-    }
-    for name, value in facts.items():
-        table.add_row(name, str(value), *[""] * (len(splits) - 1))
-    return table
+    }.items():
+        facts.add_row(name, value)
+    return [scores, facts]

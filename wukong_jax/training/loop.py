@@ -72,6 +72,7 @@ class Loop:
                 batch = clock.wait_for(batches)
                 self.state = self.program.train_step(self.state, batch)
                 self.progress.step += 1
+                clock.stepped(self.state)
                 step, last = self.progress.step, self.progress.step == self.steps
                 if step % config.log_every_steps == 0 or last:
                     self._log(clock)
@@ -113,7 +114,7 @@ class Loop:
                 f"the loss is {loss} at step {self.progress.step}: training diverged; lower --optimizer.learning-rate "
                 "or the tables' learning rates, or set --optimizer.clip-norm. The last checkpoint is untouched"
             )
-        examples_per_second, waiting = clock.lap(self.progress.step, config.batch_size)
+        examples_per_second, waiting = clock.lap(config.batch_size)
         self.display.update(self.progress.step, loss, examples_per_second, waiting)
         self._record("train", {"logloss": loss})
         self.state = self.state.replace(loss_sum=jnp.zeros_like(self.state.loss_sum))
@@ -175,15 +176,19 @@ class _Clock:
         self._lap_steps += 1
         return batch
 
-    def lap(self, step: int, batch_size: int) -> tuple[float, float]:
+    def stepped(self, state: TrainState) -> None:
+        """After each step: the first one holds the compilation, so its time is dropped."""
+        if self._first:
+            jax.block_until_ready(state)
+            self._running, self._lap_steps, self._lap_waited, self._first = None, 0, 0.0, False
+
+    def lap(self, batch_size: int) -> tuple[float, float]:
         """Examples/s and waiting share since the last lap."""
         self.pause()
         seconds = max(self._lap_seconds, 1e-9)
         result = self._lap_steps * batch_size / seconds, self._lap_waited / seconds
-        if not self._first:  # the first lap holds the compilation
-            self._seconds += self._lap_seconds
-            self._steps += self._lap_steps
-        self._first = False
+        self._seconds += self._lap_seconds
+        self._steps += self._lap_steps
         self._lap_seconds = self._lap_waited = 0.0
         self._lap_steps = 0
         return result
