@@ -1,0 +1,49 @@
+# Everything runs in a virtual environment beside this file; it is made and brought up to date when needed.
+#   make train ARGS="--config configs/frappe.py"     make test PYTHON=python3.12     make test ARGS="tests/data -k order"
+PYTHON ?= python3
+ARGS ?=
+JOBS ?= 2
+VENV := .venv$(patsubst python%,-%,$(filter-out python3 python,$(notdir $(PYTHON))))
+RUN := $(VENV)/bin/python
+PYTEST := $(RUN) -m pytest -n $(JOBS)
+# Directories that run in little time and touch every library whose versions differ between the Python versions.
+FAST := $(wildcard $(addprefix tests/,config data embeddings evaluation models ops))
+
+.DELETE_ON_ERROR:
+.PHONY: train test test-all test-fast lint bench clean
+
+train: $(VENV)/.installed
+	$(RUN) train.py $(ARGS)
+
+test: lint
+	$(PYTEST) $(ARGS)
+
+test-all: lint
+	$(PYTEST) -m "" $(ARGS)
+
+test-fast: $(VENV)/.installed-dev
+	$(PYTEST) $(FAST) $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+bench: $(VENV)/.installed-dev
+	for program in benchmarks/*.py; do $(RUN) $$program $(ARGS) || exit 1; done
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
+
+$(VENV)/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) does not run or is older than Python 3.11; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing into $(VENV) (some minutes the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
