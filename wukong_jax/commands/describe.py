@@ -37,7 +37,9 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps({**to_plain(cost._asdict()), **totals, "memory_bytes": memory}))
         return 0
     console = rich.console.Console()
-    table = rich.table.Table("component", title=f"{options.run.name}: {type(options.run.model).__name__}", title_justify="left")
+    table = rich.table.Table(
+        "component", title=f"{options.run.name}: {type(options.run.model).__name__}", title_justify="left"
+    )
     for heading in ("dense parameters", "forward FLOPs/example", "training FLOPs/example"):
         table.add_column(heading, justify="right")
     for name in dict.fromkeys([*cost.forward_flops, *cost.dense_parameters]):

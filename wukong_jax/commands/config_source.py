@@ -1,0 +1,58 @@
+"""A prepared store as the Python source of a configuration file."""
+
+import json
+
+from wukong_jax.data.schema import DatasetSchema
+
+
+def schema_source(schema: DatasetSchema) -> str:
+    """The schema as Python source, one feature a line; evaluating it gives an equal schema."""
+    lines = ["DatasetSchema("]
+    for kind in ("categorical", "multi_hot", "numeric", "vectors"):
+        features = getattr(schema, kind)
+        if features:
+            lines += [f"    {kind}=(", *(f"        {_double_quoted(feature)}," for feature in features), "    ),"]
+    lines.append(f"    labels={_tuple(schema.labels)},")
+    lines += [
+        f"    {name}={_text(getattr(schema, name))},"
+        for name in ("group", "weight", "time")
+        if getattr(schema, name) is not None
+    ]
+    return "\n".join([*lines, ")"])
+
+
+def config_source(name: str, store: str, schema: DatasetSchema) -> str:
+    """Source of a configuration file whose `get_config()` trains a Wukong on the store."""
+    kinds = {type(feature).__name__ for feature in (*schema.id_features, *schema.numeric, *schema.vectors)}
+    return f'''"""Wukong on {_text(store)[1:-1]}, as prepared by `python -m wukong_jax prepare`.
+
+    python train.py --config this_file.py
+"""
+
+from wukong_jax.config.models import WukongConfig
+from wukong_jax.config.run import DataConfig, RunConfig
+from wukong_jax.data.schema import {", ".join(sorted({"DatasetSchema", *kinds}))}
+
+SCHEMA = {schema_source(schema)}
+
+
+def get_config() -> RunConfig:
+    """The run: change what you like here, or on the command line."""
+    return RunConfig(name={_text(name)}, data=DataConfig(store={_text(store)}), schema=SCHEMA, model=WukongConfig())
+'''
+
+
+def _double_quoted(feature: object) -> str:
+    fields = ", ".join(
+        f"{name}={_text(value) if isinstance(value, str) else value}" for name, value in vars(feature).items()
+    )
+    return f"{type(feature).__name__}({fields})"
+
+
+def _tuple(values: tuple[str, ...]) -> str:
+    return "(" + ", ".join(map(_text, values)) + ("," if len(values) == 1 else "") + ")"
+
+
+def _text(value: str) -> str:
+    """A string literal in double quotes, as the formatter has it; JSON's is one of Python's too."""
+    return json.dumps(value, ensure_ascii=False)

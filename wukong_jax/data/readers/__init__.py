@@ -1,0 +1,1 @@
+"""Reading raw files block by block in bounded memory."""
