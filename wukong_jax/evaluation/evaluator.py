@@ -22,7 +22,7 @@ def evaluate_split(eval_step: EvalStep, split: Split, batch_size: int, *, exact:
     """
     states = tuple(init_metrics() for _ in split.schema.labels)
     scores = []
-    for batch in evaluation_batches(split, batch_size=min(batch_size, split.rows)):
+    for batch in evaluation_batches(split, batch_size=batch_size):
         states, logits = eval_step(states, batch)
         if exact:
             scores.append(np.asarray(logits))
