@@ -1,4 +1,9 @@
-"""Train a recommender: `python train.py`, `python train.py --config configs/frappe.py --train.seed 1`, `python train.py --help`."""
+"""Train a recommender.
+
+    python train.py
+    python train.py --config configs/frappe.py --train.seed 1
+    python train.py --help
+"""
 
 import pathlib
 import sys
@@ -9,7 +14,7 @@ from wukong_jax.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, train or resume, show the results; the exit code is 2 on bad input and 128 + signal when stopped by one."""
+    """Parse, train or resume, show the results; exit code 2 on bad input, 128 + signal when stopped by one."""
     try:
         options = parse_run_arguments(TrainArguments, arguments, "train.py")
         # after parsing: jax takes a second to import, and --help needs none of it
@@ -24,12 +29,15 @@ def main(arguments: Sequence[str]) -> int:
         try:
             record = train(options.run, folder, console, fresh=options.fresh, force=options.force)
         except StoppedBySignal as stopped:
-            console.print(f"{stopped}; saved in {folder}: the same command resumes it", soft_wrap=True)
+            console.print(f"{stopped}; saved in {folder}: the same command resumes it", soft_wrap=True, markup=False)
             return 128 + stopped.number
         console.print(*final_tables(record))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # outside the training steps, or a second time
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Wukong on Criteo Kaggle 2014: one pass, row-wise Adagrad on the tables, Adam elsewhere (the paper's recipe, made small).
+"""Wukong on Criteo Kaggle 2014: one pass, row-wise Adagrad on the tables, Adam elsewhere (the paper's recipe, small).
 
     python train.py --config configs/criteo_kaggle.py --data.source /data/criteo/train.txt
 

@@ -3,7 +3,8 @@
     python train.py --config configs/criteo_terabyte.py --data.source /data/criteo_tb
 
 One pass in time order, batch 131,072, Adam 1e-3 and row-wise Adagrad 1e-1, warm-up over a tenth of the steps.
-Published: AUC .8106, LogLoss .1225. The paper's tables hold 204,184,585 rows; here each field has at most 10 million buckets.
+Published: AUC .8106, LogLoss .1225. The paper's tables hold 204,184,585 rows; here a field has at most 10 million
+buckets.
 """
 
 from wukong_jax.config.layers import EmbeddingConfig, MLPConfig

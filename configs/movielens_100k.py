@@ -1,6 +1,6 @@
 """Wukong on MovieLens-100K as a click-through task: will the user rate this film 4 or 5?
 
-    python train.py
+python train.py
 """
 
 from wukong_jax.config.layers import EmbeddingConfig, MLPConfig

@@ -1,6 +1,6 @@
 """Wukong on made data whose best possible LogLoss and AUC are known: planted interactions of orders 1 to 3.
 
-    python train.py --config configs/synthetic.py
+python train.py --config configs/synthetic.py
 """
 
 from wukong_jax.config.layers import MLPConfig

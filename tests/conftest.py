@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -45,3 +46,13 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from wukong_jax.training import run
 
     monkeypatch.setattr(run, "build_program", compiled)
+
+
+@pytest.fixture(scope="module")
+def compile_quickly() -> Iterator[None]:
+    """Let XLA optimise little: tests that run tiny programs for a moment spend their time in compiling them."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -11,8 +11,8 @@ from wukong_jax.errors import DataError
 def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary name to write to, renamed to `path` when the block ends well; raises `DataError` if it cannot be written.
 
-        with whole_file(pathlib.Path("record.json")) as partial:
-            partial.write_text("{}")
+    with whole_file(pathlib.Path("record.json")) as partial:
+        partial.write_text("{}")
     """
     partial = path.with_name(f"{path.name}.partial")
     try:

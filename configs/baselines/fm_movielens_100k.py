@@ -1,6 +1,6 @@
 """Factorization machine on MovieLens-100K, on the split of configs/movielens_100k.py.
 
-    python train.py --config configs/baselines/fm_movielens_100k.py
+python train.py --config configs/baselines/fm_movielens_100k.py
 """
 
 import dataclasses

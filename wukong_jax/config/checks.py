@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from wukong_jax.errors import ConfigError
 
 
-def check_positive(field: str, value: float) -> None:
+def check_positive(field: str, value: int | float) -> None:
     """Raise `ConfigError` unless `value` is above zero."""
     if not value > 0:
         raise ConfigError(f"{field}: received {value}, expected a number above 0")
 
 
-def check_not_negative(field: str, value: float) -> None:
+def check_not_negative(field: str, value: int | float) -> None:
     """Raise `ConfigError` unless `value` is zero or above."""
     if not value >= 0:
         raise ConfigError(f"{field}: received {value}, expected 0 or more")
 
 
-def check_between(field: str, value: float, low: float, high: float) -> None:
+def check_between(field: str, value: int | float, low: float, high: float) -> None:
     """Raise `ConfigError` unless low <= value < high."""
     if not low <= value < high:
         raise ConfigError(f"{field}: received {value}, expected at least {low} and below {high}")
@@ -36,4 +36,6 @@ def check_pattern(field: str, pattern: str) -> None:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"{field}: received the pattern {pattern!r}, which is no regular expression ({error})") from error
+        raise ConfigError(
+            f"{field}: received the pattern {pattern!r}, which is no regular expression ({error})"
+        ) from error

@@ -38,9 +38,13 @@ def from_plain(expected: Any, value: Any, path: str = "") -> Any:
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) != len(value):
             raise _mismatch(path, value, f"{len(kinds)} items")
-        items = (from_plain(kind, item, f"{path}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+        items = (
+            from_plain(kind, item, f"{path}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+        )
         return tuple(items)
     if origin is dict:
+        if not isinstance(value, dict):
+            raise _mismatch(path, value, "an object")
         kind = typing.get_args(expected)[1]
         return {key: from_plain(kind, item, f"{path}.{key}") for key, item in value.items()}
     if origin is typing.Literal:
@@ -76,7 +80,9 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
                 lines += difference(old[key], new[key], inner)
         return lines
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [line for i, (a, b) in enumerate(zip(old, new, strict=True)) for line in difference(a, b, f"{path}[{i}]")]
+        return [
+            line for i, (a, b) in enumerate(zip(old, new, strict=True)) for line in difference(a, b, f"{path}[{i}]")
+        ]
     return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
 
 
@@ -100,6 +106,8 @@ def _from_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
 def _from_dataclass(expected: Any, value: Any, path: str) -> Any:
     if not isinstance(value, dict):
         raise _mismatch(path, value, f"an object with the fields of {expected.__name__}")
+    if value.get(TYPE_KEY, expected.__name__) != expected.__name__:
+        raise _mismatch(f"{path}.{TYPE_KEY}" if path else TYPE_KEY, value[TYPE_KEY], expected.__name__)
     hints = typing.get_type_hints(expected, include_extras=True)
     known = {field.name: field for field in dataclasses.fields(expected)}
     unknown = sorted(set(value) - set(known) - {TYPE_KEY})

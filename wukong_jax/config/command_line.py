@@ -3,11 +3,13 @@
 import dataclasses
 import importlib.util
 import pathlib
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 import tyro
 
+from wukong_jax.config.codec import from_plain, to_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.errors import ConfigError
 
@@ -16,7 +18,7 @@ A = TypeVar("A", bound="RunArguments")
 
 
 def load_config_file(path: pathlib.Path) -> RunConfig:
-    """What the file's `get_config()` returns; raises `ConfigError` if there is no such file, function or type."""
+    """What the file's `get_config()` returns, types checked; raises `ConfigError` naming what is wrong, and the line."""
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise ConfigError(f"--config: {path} does not exist; configs there: {', '.join(near) or 'none'}")
@@ -24,13 +26,28 @@ def load_config_file(path: pathlib.Path) -> RunConfig:
     if spec is None or spec.loader is None:
         raise ConfigError(f"--config: {path} is no Python file; expected one that defines get_config()")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"--config: {path} defines no get_config(); see configs/movielens_100k.py for the form")
-    config = module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise ConfigError(f"--config: {path} defines no get_config(); see configs/movielens_100k.py for the form")
+        config = module.get_config()
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever the file's code may raise
+        raise ConfigError(f"--config: {path}{_line_in(path, error)}: {type(error).__name__}: {error}") from error
     if not isinstance(config, RunConfig):
         raise ConfigError(f"--config: get_config() of {path} returned {type(config).__name__}, expected RunConfig")
-    return config
+    # dataclasses do not check types; this does, and it makes 1 of a float field 1.0, so that equal settings hash equally
+    return from_plain(RunConfig, to_plain(config))
+
+
+def _line_in(path: pathlib.Path, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}"
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if pathlib.Path(frame.filename) == path
+    ]
+    return f", line {lines[-1]}" if lines else ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,11 +54,14 @@ class PlateauConfig:
     """Lower bound of the product of all factors."""
     stop_after: int = 2
     """Evaluations in a row without a better score before training stops."""
+    min_delta: float = 0.0
+    """A score counts as better only if it is so by more than this."""
 
     def __post_init__(self) -> None:
         """Check ranges; raises `ConfigError`."""
         for name in ("factor", "patience", "min_scale", "stop_after"):
             check_positive(f"train.plateau.{name}", getattr(self, name))
+        check_not_negative("train.plateau.min_delta", self.min_delta)
         if self.factor > 1:
             raise ConfigError(f"train.plateau.factor: received {self.factor}, expected at most 1")
 
@@ -89,8 +92,8 @@ class TrainConfig:
     """Reduce-on-plateau and early stopping; None for neither."""
     checkpoint_every_steps: int = 1000
     """Steps between checkpoints, besides the one after each evaluation."""
-    keep_last: int = 1
-    """Latest checkpoints kept, besides the best."""
+    keep_last: int = 2
+    """Latest checkpoints kept, besides the best; with 2, a run survives damage to its last one."""
     log_every_steps: int = 50
     """Steps between points of the training curve."""
     tensorboard: bool = False
@@ -98,7 +101,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check ranges; raises `ConfigError`."""
-        for name in ("batch_size", "epochs", "eval_batch_size", "checkpoint_every_steps", "keep_last", "log_every_steps"):
+        for name in (
+            "batch_size",
+            "epochs",
+            "eval_batch_size",
+            "checkpoint_every_steps",
+            "keep_last",
+            "log_every_steps",
+        ):
             check_positive(f"train.{name}", getattr(self, name))
         for name in ("max_steps", "eval_every_steps"):
             if getattr(self, name) is not None:
@@ -145,6 +155,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check what concerns several parts; raises `ConfigError`."""
+        if not self.schema.feature_names:
+            raise ConfigError("schema: no feature; name at least one categorical, multi-hot, numeric or vector feature")
         weights = self.train.task_weights
         if weights and len(weights) != len(self.schema.labels):
             raise ConfigError(

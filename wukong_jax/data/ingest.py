@@ -58,8 +58,12 @@ def ingest(
     *,
     on_bad_rows: Literal["error", "skip"] = "error",
     progress: Progress | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> Store:
-    """Make the store `out` from raw rows. Bad rows raise `DataError`, or with "skip" go to `<out>.bad_rows.tsv`."""
+    """Make the store `out` from raw rows. Bad rows raise `DataError`, or with "skip" go to `<out>.bad_rows.tsv`.
+
+    `origin` (recipe, source files, terms of use) is kept in the store's encoding.
+    """
     out, tell = pathlib.Path(out), progress or (lambda phase, rows: None)
     check_spec(spec)
     check_target(out)
@@ -76,6 +80,7 @@ def ingest(
         report = _report(fitted, rows, bad_rows.count, cut)
         statistics = {name: dataclasses.asdict(value) for name, value in fitted.statistics.items()}
         encoding = {"spec": to_plain(spec), "numeric": statistics, "report": report}
+        encoding |= {} if origin is None else {"origin": origin}
         with StoreWriter(out, schema, encoding) as writer:
             for name, vocabulary in fitted.vocabularies.items():
                 if vocabulary.table is not None:

@@ -1,10 +1,8 @@
 """Public files on disk: download with a short patience, cache, check against pinned SHA-256 sums."""
 
-import dataclasses
 import gzip
 import hashlib
 import http.client
-import json
 import pathlib
 import subprocess
 import sys
@@ -17,7 +15,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from wukong_jax.data.store import MANIFEST, Store
 from wukong_jax.errors import DataError
 from wukong_jax.files import whole_file, write_text
 
@@ -164,11 +161,3 @@ def show_terms(name: str, terms: str, cache: pathlib.Path) -> None:
     if not shown.is_file() or shown.read_text(encoding="utf-8") != terms:
         print(terms)
         write_text(shown, terms)
-
-
-def record_origin(store: Store, origin: dict[str, Any]) -> Store:
-    """The store with `origin` (source files, terms of use) kept in its encoding."""
-    manifest = json.loads((store.path / MANIFEST).read_text())
-    manifest["encoding"]["origin"] = origin
-    write_text(store.path / MANIFEST, json.dumps(manifest, indent=1))
-    return dataclasses.replace(store, encoding=manifest["encoding"])

@@ -30,7 +30,7 @@ def obtain_store(config: DataConfig, schema: DatasetSchema, console: rich.consol
         source = None if config.source is None else pathlib.Path(config.source)
         store = recipe.prepare(path, source=source, cache=pathlib.Path(config.root) / "downloads")
         rows = ", ".join(f"{split.rows:,} {name}" for name, split in store.splits.items())
-        console.print(f"prepared {path}: {rows} rows", soft_wrap=True)
+        console.print(f"prepared {path}: {rows} rows", soft_wrap=True, markup=False)
     lines = difference(to_plain(schema), to_plain(store.schema))
     if lines:
         raise DataError(

@@ -37,5 +37,5 @@ def merge_by_sort(ids: Int[Array, "n"], gradients: Float[Array, "n width"], rows
     first = jnp.concatenate([jnp.ones(1, bool), sorted_ids[1:] != sorted_ids[:-1]])
     segment = jnp.cumsum(first) - 1
     sums = jax.ops.segment_sum(gradients[by_id], segment, count, indices_are_sorted=True)
-    unique = (rows + order).at[segment].set(jnp.where(sorted_ids < rows, sorted_ids, rows + order))
+    unique = (rows + order).at[segment].set(jnp.where(sorted_ids < rows, sorted_ids, rows + segment))
     return MergedRows(unique, sums)

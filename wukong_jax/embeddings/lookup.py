@@ -6,6 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from wukong_jax.embeddings.plan import EmbeddingPlan, Stack
@@ -58,7 +59,9 @@ class Inputs:
         found = [self.plan.lookup(feature, table) for feature, table in lookups]
         first = found[0]
         one_hot = all(lookup.combiner is None and lookup.stack == first.stack for lookup in found)
-        if one_hot and [lookup.first_slot for lookup in found] == list(range(first.first_slot, first.first_slot + len(found))):
+        if one_hot and [lookup.first_slot for lookup in found] == list(
+            range(first.first_slot, first.first_slot + len(found))
+        ):
             return self.rows[first.stack][:, first.first_slot : first.first_slot + len(found)]
         return jnp.stack([self.embedding(feature, table) for feature, table in lookups], axis=1)
 
@@ -73,12 +76,14 @@ class Inputs:
         return self.tables[stack.name][offset : offset + rows]
 
 
-def init_stack(stack: Stack, key: jax.Array, dtype: jnp.dtype = jnp.float32) -> Float[Array, "rows width"]:
+def init_stack(stack: Stack, key: jax.Array, dtype: DTypeLike = jnp.float32) -> Float[Array, "rows width"]:
     """N(0, stddev^2) rows, drawn in chunks so that no second array of the table's size is needed."""
     chunk = max(1, 2**20 // stack.width)
     table = jnp.zeros((stack.rows, stack.width), dtype)
     for number, (spec, offset) in enumerate(zip(stack.tables, stack.offsets, strict=True)):
-        table = _fill(table, jax.random.fold_in(key, number), offset, spec.rows, min(chunk, spec.rows), spec.init_stddev)
+        table = _fill(
+            table, jax.random.fold_in(key, number), offset, spec.rows, min(chunk, spec.rows), spec.init_stddev
+        )
     return table
 
 

@@ -24,29 +24,33 @@ class RowOptimizer(NamedTuple):
 
 
 def sgd() -> RowOptimizer:
-    """w <- w - lr g."""
+    """W <- w - lr g."""
     return RowOptimizer(lambda rows, width: {}, lambda gradients, slots, step: (-gradients, {}))
 
 
 def adagrad(initial_accumulator: float, epsilon: float = 1e-7) -> RowOptimizer:
-    """a <- a + g^2; w <- w - lr g / sqrt(a + epsilon), element by element (Duchi et al. 2011; as optax.adagrad)."""
+    """A <- a + g^2; w <- w - lr g / sqrt(a + epsilon), element by element (Duchi et al. 2011; as optax.adagrad)."""
 
     def delta(gradients: jax.Array, slots: Slots, step: jax.Array) -> tuple[jax.Array, Slots]:
         total = slots["sum_of_squares"] + jnp.square(gradients)
         return -gradients * jnp.where(total > 0, jax.lax.rsqrt(total + epsilon), 0.0), {"sum_of_squares": total}
 
-    return RowOptimizer(lambda rows, width: {"sum_of_squares": jnp.full((rows, width), initial_accumulator)}, delta)
+    return RowOptimizer(
+        lambda rows, width: {"sum_of_squares": jnp.full((rows, width), initial_accumulator, jnp.float32)}, delta
+    )
 
 
 def rowwise_adagrad(initial_accumulator: float, epsilon: float = 1e-7) -> RowOptimizer:
-    """a <- a + mean(g^2); w <- w - lr g / sqrt(a + epsilon), with one a per row (the paper's choice for its tables)."""
+    """A <- a + mean(g^2); w <- w - lr g / sqrt(a + epsilon), with one a per row (the paper's choice for its tables)."""
 
     def delta(gradients: jax.Array, slots: Slots, step: jax.Array) -> tuple[jax.Array, Slots]:
         total = slots["sum_of_squares"] + jnp.square(gradients).mean(axis=-1)
         scale = jnp.where(total > 0, jax.lax.rsqrt(total + epsilon), 0.0)
         return -gradients * scale[:, None], {"sum_of_squares": total}
 
-    return RowOptimizer(lambda rows, width: {"sum_of_squares": jnp.full((rows,), initial_accumulator)}, delta)
+    return RowOptimizer(
+        lambda rows, width: {"sum_of_squares": jnp.full((rows,), initial_accumulator, jnp.float32)}, delta
+    )
 
 
 def lazy_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> RowOptimizer:

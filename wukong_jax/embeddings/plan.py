@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+from wukong_jax.config.checks import check_unique
 from wukong_jax.config.optimizer import TableRule, TablesConfig
 from wukong_jax.data.schema import DatasetSchema, MultiHotFeature
 from wukong_jax.embeddings.specs import TableSpec, TableSpecs
@@ -81,6 +82,7 @@ def plan_embeddings(schema: DatasetSchema, specs: TableSpecs, config: TablesConf
 
     A table that no rule matches, a lookup of an unknown table or feature, and a stack of more rows than int32 ids reach are errors.
     """
+    check_unique("embedding plan: tables", [table.name for table in specs.tables])
     rules = {table.name: _rule_of(table, config) for table in specs.tables}
     groups: dict[tuple[int, TableRule], list[TableSpec]] = {}
     for table in specs.tables:
@@ -88,7 +90,11 @@ def plan_embeddings(schema: DatasetSchema, specs: TableSpecs, config: TablesConf
     names = [_stack_name(width, rule) for width, rule in groups]
     stacks = []
     for number, ((width, rule), tables) in enumerate(groups.items()):
-        name = names[number] if names.count(names[number]) == 1 else f"{names[number]}_{names[:number].count(names[number])}"
+        name = (
+            names[number]
+            if names.count(names[number]) == 1
+            else f"{names[number]}_{names[:number].count(names[number])}"
+        )
         stacks.append(_stack(schema, specs, name, width, rule, tables))
     unknown = {lookup.table for lookup in specs.lookups} - set(rules)
     if unknown:

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from wukong_jax.config.layers import EmbeddingConfig
@@ -18,10 +19,14 @@ def embedding_tables(schema: DatasetSchema, config: EmbeddingConfig, width: int)
     Raises `ConfigError` for a feature that the schema does not have as categorical or multi-hot.
     """
     known = [feature.name for feature in schema.id_features]
-    for name in [item.feature for item in config.important] + [name for group in config.groups for name in group.features]:
+    for name in [item.feature for item in config.important] + [
+        name for group in config.groups for name in group.features
+    ]:
         if name not in known:
-            raise ConfigError(f"model.embedding: unknown feature {name!r}; the schema's categorical features are {known}")
-    widths = {name: width for name in known}
+            raise ConfigError(
+                f"model.embedding: unknown feature {name!r}; the schema's categorical features are {known}"
+            )
+    widths = dict.fromkeys(known, width)
     widths |= {item.feature: width * item.num_embeddings for item in config.important}
     widths |= {name: group.width for group in config.groups for name in group.features}
     tables = (
@@ -37,7 +42,9 @@ def num_embeddings(schema: DatasetSchema, config: EmbeddingConfig) -> int:
     extra = sum(item.num_embeddings - 1 for item in config.important)
     lifted = sum(group.num_embeddings for group in config.groups)
     dense = config.dense_embeddings if schema.numeric else 0
-    return len(schema.id_features) - len(grouped) + extra + lifted + dense + len(schema.vectors) * config.vector_embeddings
+    return (
+        len(schema.id_features) - len(grouped) + extra + lifted + dense + len(schema.vectors) * config.vector_embeddings
+    )
 
 
 class EmbeddingLayer(nn.Module):
@@ -46,8 +53,8 @@ class EmbeddingLayer(nn.Module):
     schema: DatasetSchema
     config: EmbeddingConfig
     width: int
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: Inputs, *, train: bool = False) -> Float[Array, "batch n d"]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from wukong_jax.config.layers import MLPConfig
@@ -32,8 +33,8 @@ class MLP(nn.Module):
     config: MLPConfig
     outputs: int | None = None
     output_init: nn.initializers.Initializer = nn.initializers.glorot_normal()
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch inputs"], *, train: bool = False) -> Float[Array, "batch outputs"]:
@@ -57,6 +58,6 @@ class MLP(nn.Module):
         return x
 
 
-def layer_norm(name: str, dtype: jnp.dtype, param_dtype: jnp.dtype) -> nn.LayerNorm:
+def layer_norm(name: str, dtype: DTypeLike, param_dtype: DTypeLike) -> nn.LayerNorm:
     """LayerNorm over the last axis with scale and bias; flax keeps its statistics in float32."""
     return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=dtype, param_dtype=param_dtype, name=name)

@@ -7,6 +7,7 @@ with n; the LayerNorm behind it hides that forward, but the gradient of X throug
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from wukong_jax.config.layers import MLPConfig
@@ -25,8 +26,8 @@ class AttentiveProjection(nn.Module):
 
     rank: int
     config: AttentiveConfig
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch n d"], *, train: bool = False) -> Float[Array, "batch n k"]:
@@ -49,8 +50,8 @@ class FactorizationMachineBlock(nn.Module):
     fm: str = "low_rank"
     rank: int = 8
     attentive: AttentiveConfig = AttentiveConfig()
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch n d"], *, train: bool = False) -> Float[Array, "batch n_F d"]:
@@ -66,15 +67,17 @@ class FactorizationMachineBlock(nn.Module):
             y = AttentiveProjection(self.rank, self.attentive, name="projection", **types)(x, train=train)
             interactions = attentive_fm(x, y)
         flat = layer_norm("norm", **types)(interactions.reshape(batch, -1))
-        return MLP(self.mlp, outputs=self.num_embeddings * d, name="mlp", **types)(flat, train=train).reshape(batch, -1, d)
+        return MLP(self.mlp, outputs=self.num_embeddings * d, name="mlp", **types)(flat, train=train).reshape(
+            batch, -1, d
+        )
 
 
 class LinearCompressBlock(nn.Module):
     """LCB(X) = W_L X with W_L [n_L, n], without bias (section 3.5); also the residual's projection."""
 
     num_embeddings: int
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch n d"]) -> Float[Array, "batch n_L d"]:
@@ -95,15 +98,17 @@ class WukongLayer(nn.Module):
     residual: bool = True
     use_fmb: bool = True
     use_lcb: bool = True
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch n d"], train: bool = False) -> Float[Array, "batch n_out d"]:
         """Map n embeddings to n_F + n_L embeddings."""
         batch, n, d = x.shape
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        fmb = FactorizationMachineBlock(self.num_fmb, self.fmb_mlp, self.fm, self.rank, self.attentive, name="fmb", **types)
+        fmb = FactorizationMachineBlock(
+            self.num_fmb, self.fmb_mlp, self.fm, self.rank, self.attentive, name="fmb", **types
+        )
         lcb = LinearCompressBlock(self.num_lcb, name="lcb", **types)
         parts = [
             fmb(x, train=train) if self.use_fmb else jnp.zeros((batch, self.num_fmb, d), x.dtype),

@@ -75,9 +75,7 @@ def describe_cost(config: RunConfig) -> Cost:
     return Cost(
         dict(flops),
         dict(parameters),
-        tuple(
-            (spec, f"{stack.rule.update} {stack.rule.name}") for stack in plan.stacks for spec in stack.tables
-        ),
+        tuple((spec, f"{stack.rule.update} {stack.rule.name}") for stack in plan.stacks for spec in stack.tables),
         sum(4 * stack.rows * stack.width for stack in plan.stacks),
         sum(_slot_bytes(plan)),
         _bytes(variables["params"]) * (2 + MOMENTS[config.optimizer.name]),

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,10 +18,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from wukong_jax.errors import CheckpointError
+from wukong_jax.training.checksums import find_damage, write_checksums
 from wukong_jax.training.optim import parameter_path
 from wukong_jax.training.state import TrainState
-
-SCORE = "score"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +32,40 @@ class Restored:
     progress: dict[str, Any]
 
 
+class _KeepBest(policies.PreservationPolicy):
+    """Keeps the step that it is told; Orbax' own ranking would read the scores of all checkpoints, damaged ones too."""
+
+    step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Whether each checkpoint is kept."""
+        return [info.step == self.step for info in checkpoints]
+
+
+class DamagedCheckpoint(Exception):
+    """A file of a checkpoint is missing or was altered."""
+
+
 class Checkpoints:
     """The checkpoints of one run folder; used as a context manager, which waits for the last write."""
 
-    def __init__(self, folder: pathlib.Path, keep_last: int = 1) -> None:
-        """Open or create the folder. `keep_last` latest checkpoints are kept besides the best."""
+    def __init__(self, folder: pathlib.Path, keep_last: int = 1, *, read_only: bool = False) -> None:
+        """Open or create the folder. `keep_last` latest checkpoints are kept besides the best.
+
+        With `read_only` nothing in the folder is touched, so that a run that is still training can be looked at.
+        """
         self.folder = folder.absolute()
+        self._read_only = read_only
         self._damaged = self.folder.with_name(self.folder.name + ".damaged")
-        best = policies.BestN(get_metric_fn=lambda metrics: metrics[SCORE], n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
-            cleanup_tmp_directories=True,
-        )
+        self._best = _KeepBest()
         with _quiet():
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), self._best]),
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
+            )
             handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
@@ -55,15 +75,18 @@ class Checkpoints:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         """Wait for the write under way, then close."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            with _quiet():
+                self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps with a whole checkpoint, in order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, progress: dict[str, Any], best_score: float | None = None) -> None:
-        """Write state and progress in the background; `best_score` (higher is better) marks a new best.
+    def save(self, state: TrainState, progress: dict[str, Any], best_step: int | None = None) -> None:
+        """Write state and progress in the background; the checkpoint of `best_step` is kept besides the latest ones.
 
         The arrays are copied first: the next step overwrites the donated ones in place while the write goes on.
         Raises `CheckpointError` if this write, or the one before, cannot be completed (a full or read-only disk).
@@ -71,11 +94,11 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        saved = jax.tree.map(jnp.copy, without_scratch(state))
+        saved = jax.tree.map(jnp.copy, stored_part(state))
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(saved), progress=ocp.args.JsonSave(progress))
-        metrics = None if best_score is None else {SCORE: best_score}
+        self._best.step = best_step
         with self._write_errors(), _quiet():
-            self._manager.save(step, args=arguments, metrics=metrics)
+            self._manager.save(step, args=arguments)
 
     def wait(self) -> None:
         """Block until everything saved is on disk; raises `CheckpointError` if it could not be written."""
@@ -83,18 +106,21 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def progress(self, step: int) -> dict[str, Any]:
-        """The JSON part of one checkpoint."""
+        """The JSON part of one checkpoint; raises `DamagedCheckpoint`."""
+        self._check_files(step)
         with _quiet():
             return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
 
     def restore(self, step: int, expected: TrainState) -> Restored:
         """Read one checkpoint into the shapes and shardings of `expected`; raises `CheckpointError` if they differ.
 
-        Tree, shapes and dtypes are compared first: Orbax would restore a part of a tree without a word.
+        Tree, shapes and dtypes are compared first: Orbax would restore a part of a tree without a word. Raises
+        `DamagedCheckpoint` if a file is missing or was altered.
         """
+        self._check_files(step)
         with _quiet():
             found = self._manager.item_metadata(step)["state"].tree
-            differences = compare_trees(found, without_scratch(expected))
+            differences = compare_trees(found, stored_part(expected))
             if differences:
                 lines = "\n  ".join(differences[:20])
                 raise CheckpointError(
@@ -102,32 +128,56 @@ class Checkpoints:
                     "train into another folder with --run-dir, or start anew with --fresh --force"
                 )
             arguments = ocp.args.Composite(
-                state=ocp.args.StandardRestore(without_scratch(expected)), progress=ocp.args.JsonRestore()
+                state=ocp.args.StandardRestore(stored_part(expected)), progress=ocp.args.JsonRestore()
             )
             item = self._manager.restore(step, args=arguments)
         scratch = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), expected.scratch)
-        return Restored(step, item["state"].replace(scratch=scratch), item["progress"])
+        return Restored(step, TrainState(**item["state"], scratch=scratch), item["progress"])
 
-    def restore_latest(self, expected: TrainState, warn: Any) -> Restored | None:
+    def restore_latest(self, expected: TrainState, warn: Callable[[str], None]) -> Restored | None:
         """The latest whole checkpoint, or None; a damaged one is put aside, and `warn` is told so."""
         for step in reversed(self.steps()):
             try:
                 return self.restore(step, expected)
-            except CheckpointError:
-                raise
-            except Exception as error:  # what a damaged file raises differs by file: json, msgpack, tensorstore, OSError
-                self._put_aside(step)
-                reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-                warn(f"checkpoint {step} is damaged ({reason}); put aside in {self._damaged}, going back to the one before")
+            except DamagedCheckpoint as damage:
+                warn(f"{damage}; {self._put_aside(step)}going back to the one before")
         return None
 
-    def _put_aside(self, step: int) -> None:
+    def restore_best(self, expected: TrainState, best_step: int | None, warn: Callable[[str], None]) -> Restored | None:
+        """The checkpoint of `best_step`; where it is missing or damaged the latest whole one, and `warn` is told so."""
+        if best_step is None:
+            return self.restore_latest(expected, warn)
+        if best_step in self.steps():
+            try:
+                return self.restore(best_step, expected)
+            except DamagedCheckpoint as damage:
+                warn(f"{damage}; {self._put_aside(best_step)}it was the best one")
+        latest = self.restore_latest(expected, warn)
+        if latest is not None:
+            warn(f"the best checkpoint, of step {best_step}, is not there any more; using that of step {latest.step}")
+        return latest
+
+    def _add_checksums(self) -> None:
+        """Called by Orbax when everything is written, before it gives the folder its final name."""
+        for folder in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            write_checksums(folder)
+
+    def _check_files(self, step: int) -> None:
+        damage = find_damage(self.folder / str(step))
+        if damage:
+            raise DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged ({damage})")
+
+    def _put_aside(self, step: int) -> str:
+        """Move a damaged checkpoint out of the way; says where to."""
+        if self._read_only:
+            return ""
         self._damaged.mkdir(exist_ok=True)
         target = self._damaged / str(step)
         shutil.rmtree(target, ignore_errors=True)
         (self.folder / str(step)).rename(target)
         with _quiet():
             self._manager.reload()
+        return f"put aside in {self._damaged}, "
 
     @contextlib.contextmanager
     def _write_errors(self) -> Iterator[None]:
@@ -141,9 +191,9 @@ class Checkpoints:
             ) from error
 
 
-def without_scratch(state: TrainState) -> TrainState:
-    """The state as it is stored."""
-    return state.replace(scratch={})
+def stored_part(state: TrainState) -> dict[str, Any]:
+    """The fields of a state that are stored, by name: all but the work space."""
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "scratch"}
 
 
 def compare_trees(found: Any, expected: Any) -> list[str]:

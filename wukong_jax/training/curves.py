@@ -21,7 +21,9 @@ def draw_curves(path: pathlib.Path, title: str, history: list[dict[str, Any]]) -
                 points = [(p["step"], p[name]) for p in history if p["split"] == split and name in p]
                 colour, line, marker = STYLES.get(split, ("black", "--", "s"))
                 task = name.partition("/")[2]
-                axes.plot(*zip(*points, strict=True), line, color=colour, marker=marker, ms=4, label=f"{split} {task}".strip())
+                axes.plot(
+                    *zip(*points, strict=True), line, color=colour, marker=marker, ms=4, label=f"{split} {task}".strip()
+                )
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)

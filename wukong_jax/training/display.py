@@ -1,15 +1,17 @@
 """What a person sees of a run: a live line on a terminal, plain lines elsewhere, and the final table."""
 
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import rich.console
 import rich.progress
 import rich.table
+from rich.markup import escape
 
 SCORES = {"logloss": "LogLoss", "auc": "AUC", "gauc": "gAUC", "ne": "NE", "calibration": "calibration"}
 
 
+@runtime_checkable  # so that annotations can be checked in tests
 class Display(Protocol):
     """Shows the progress of training."""
 
@@ -31,7 +33,9 @@ class LiveDisplay:
         columns = (
             rich.progress.TextColumn("step {task.completed}/{task.total}"),
             rich.progress.BarColumn(bar_width=None),
-            rich.progress.TextColumn("{task.fields[rate]} examples/s  loss {task.fields[loss]}  input wait {task.fields[wait]}"),
+            rich.progress.TextColumn(
+                "{task.fields[rate]} examples/s  loss {task.fields[loss]}  input wait {task.fields[wait]}"
+            ),
             rich.progress.TimeElapsedColumn(),
             rich.progress.TimeRemainingColumn(),
         )
@@ -46,7 +50,7 @@ class LiveDisplay:
 
     def message(self, text: str) -> None:
         """Print above the bar."""
-        self._progress.console.print(text, highlight=False)
+        self._progress.console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -77,7 +81,7 @@ class PlainDisplay:
 
     def message(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing to leave behind."""
@@ -99,7 +103,9 @@ def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
         base, _, label = name.partition("/")
         if base in SCORES:
             values = (record["results"][split].get(name) for split in splits)
-            scores.add_row(f"{SCORES[base]} {label}".strip(), *("-" if value is None else f"{value:.5f}" for value in values))
+            scores.add_row(
+                f"{SCORES[base]} {label}".strip(), *("-" if value is None else f"{value:.5f}" for value in values)
+            )
     facts = rich.table.Table(show_header=False)
     facts.add_column()
     facts.add_column(overflow="fold")
@@ -110,7 +116,7 @@ def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
         "examples/s": f"{record['examples_per_second']:,.0f}",
         "wall time": f"{record['wall_seconds']:.1f} s",
         "best of steps": f"{record['best_step']} of {record['steps']}",
-        "checkpoint": record["checkpoint"],
+        "checkpoint": escape(record["checkpoint"]),
     }.items():
         facts.add_row(name, value)
     return [scores, facts]

@@ -29,6 +29,11 @@ from wukong_jax.training.state import TrainState
 
 VALIDATION = "valid"
 
+# One bad value in any part of the state makes every later step worthless.
+_all_finite = jax.jit(
+    lambda tree: jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if leaf.dtype.kind == "f"]).all()
+)
+
 
 class StoppedBySignal(Exception):
     """SIGTERM or SIGINT arrived; the run was saved and can be resumed."""
@@ -37,6 +42,11 @@ class StoppedBySignal(Exception):
         """Remember which signal, and after which step."""
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
         self.number, self.step = number, step
+
+
+def has_validation(store: Store) -> bool:
+    """Whether there is a validation split with rows; without one the last checkpoint counts as the best."""
+    return VALIDATION in store.splits and store.splits[VALIDATION].rows > 0
 
 
 def total_steps(config: RunConfig, store: Store) -> int:
@@ -85,10 +95,11 @@ class Loop:
                 if caught or self.progress.finished or score is not None or step % config.checkpoint_every_steps == 0:
                     jax.block_until_ready(self.state)
                     clock.pause()
+                    self._check_finite()
                     self._account(clock)
                     self.progress.data_position = batches.get_state()
                     self.progress.wall_seconds = already + time.monotonic() - started
-                    self.checkpoints.save(self.state, self._checkpoint_json(), score)
+                    self.checkpoints.save(self.state, self._checkpoint_json(), self.progress.best_step)
                 if caught and not self.progress.finished:
                     self.checkpoints.wait()
                     raise StoppedBySignal(caught[0], step)
@@ -110,10 +121,7 @@ class Loop:
         since = self.progress.step % config.log_every_steps or config.log_every_steps
         loss = float(self.state.loss_sum) / since
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {self.progress.step}: training diverged; lower --optimizer.learning-rate "
-                "or the tables' learning rates, or set --optimizer.clip-norm. The last checkpoint is untouched"
-            )
+            raise _diverged(f"the loss is {loss}", self.progress.step)
         examples_per_second, waiting = clock.lap(config.batch_size)
         self.display.update(self.progress.step, loss, examples_per_second, waiting)
         self._record("train", {"logloss": loss})
@@ -127,13 +135,15 @@ class Loop:
             self._record("progressive", metrics)
             self.display.message(f"step {self.progress.step}: progressive {_shown(metrics)}")
             self.state = self.state.replace(progressive=tuple(init_metrics() for _ in self.state.progressive))
-        if VALIDATION not in self.store.splits:
+        if not has_validation(self.store):
             return None
         evaluate = lambda states, batch: self.program.eval_step(self.state, states, batch)  # noqa: E731
         metrics = evaluate_split(evaluate, self.store.split(VALIDATION), config.eval_batch_size)
         self._record(VALIDATION, metrics)
         values = [metrics[name] for name in metrics if name.partition("/")[0] == config.monitor]
         score = sum(values) / len(values) * (1 if config.monitor == "auc" else -1)
+        if not math.isfinite(score):
+            raise _diverged(f"validation {config.monitor} is {score}", self.progress.step)
         best = self.progress.see_score(score, config.plateau)
         scale = jnp.full_like(self.state.learning_rate_scale, self.progress.learning_rate_scale)
         self.state = self.state.replace(learning_rate_scale=scale)
@@ -143,6 +153,12 @@ class Loop:
     def _record(self, split: str, metrics: dict[str, float]) -> None:
         self.progress.record(split, self.progress.step, metrics)
         self.events.write(split, self.progress.step, metrics)
+
+    def _check_finite(self) -> None:
+        """Raise `TrainingError` rather than save what no run can go on from."""
+        learned = (self.state.params, self.state.batch_stats, self.state.opt_state, self.state.tables, self.state.slots)
+        if not bool(_all_finite((learned, self.state.loss_sum))):
+            raise _diverged("a parameter is NaN or infinite", self.progress.step)
 
     def _account(self, clock: "_Clock") -> None:
         seconds, steps = clock.take()
@@ -205,6 +221,13 @@ class _Clock:
         return result
 
 
+def _diverged(what: str, step: int) -> TrainingError:
+    return TrainingError(
+        f"{what} at step {step}: training diverged; lower --optimizer.learning-rate or the tables' learning rates, "
+        "or set --optimizer.clip-norm. The last checkpoint is untouched"
+    )
+
+
 @contextlib.contextmanager
 def _caught_signals() -> Iterator[list[int]]:
     """Inside the block, SIGTERM and SIGINT are noted in the list; a second one acts as usual."""
@@ -213,7 +236,8 @@ def _caught_signals() -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         caught.append(number)
-        signal.signal(number, before[number])
+        for known, handler in before.items():
+            signal.signal(known, handler)
 
     if threading.current_thread() is threading.main_thread():  # elsewhere, whoever runs us handles signals
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -71,7 +71,9 @@ def _labels(tree: Any, config: OptimizerConfig) -> Any:
     return jax.tree_util.tree_map_with_path(label, tree)
 
 
-def _parameter_update(config: OptimizerConfig, rule: ParameterRule, factor: optax.Schedule) -> optax.GradientTransformation:
+def _parameter_update(
+    config: OptimizerConfig, rule: ParameterRule, factor: optax.Schedule
+) -> optax.GradientTransformation:
     rate = config.learning_rate * rule.learning_rate_scale
     steps = [_direction(config.name, 0.1)]
     if config.name == "adamw":
@@ -93,5 +95,5 @@ def _direction(name: str, initial_accumulator: float) -> optax.GradientTransform
 
 
 def apply_scaled(params: Any, updates: Any, scale: jax.Array) -> Any:
-    """params + scale * updates; `scale` is the plateau's factor on all learning rates."""
+    """Params + scale * updates; `scale` is the plateau's factor on all learning rates."""
     return jax.tree.map(lambda p, u: (p + scale * u).astype(jnp.asarray(p).dtype), params, updates)

@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
@@ -61,7 +61,14 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
         out_shardings=state_shardings,
         donate_argnums=0,
     )
-    eval_step = jax.jit(make_eval_step(model, plan), in_shardings=(state_shardings, None, on_batch), donate_argnums=1)
+    # given for the metrics going in and out, so that the second call compiles nothing
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    eval_step = jax.jit(
+        make_eval_step(model, plan),
+        in_shardings=(state_shardings, everywhere, on_batch),
+        out_shardings=everywhere,
+        donate_argnums=1,
+    )
     jitted_init = jax.jit(init, out_shardings=state_shardings)
     return Program(config, model, plan, mesh, jitted_init, train_step, eval_step, state_shardings, on_batch)
 

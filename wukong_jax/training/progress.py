@@ -41,7 +41,8 @@ class Progress:
 
         The rate falls after `patience` evaluations without a better score, and training stops after `stop_after` of them.
         """
-        if self.best_score is None or score > self.best_score:
+        margin = plateau.min_delta if plateau is not None else 0.0
+        if self.best_score is None or score > self.best_score + margin:
             self.best_score, self.best_step = score, self.step
             self.evaluations_without_better = self.evaluations_on_plateau = 0
             return True

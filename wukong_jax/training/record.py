@@ -22,9 +22,15 @@ RECORD_VERSION = 1
 
 
 def make_record(
-    config: RunConfig, store: Store, cost: Cost, progress: Progress, results: dict[str, dict[str, float]], checkpoint: str
+    config: RunConfig,
+    store: Store,
+    cost: Cost,
+    progress: Progress,
+    results: dict[str, dict[str, float]],
+    checkpoints: pathlib.Path,
+    best_step: int,
 ) -> dict[str, Any]:
-    """All facts of a finished run; `results` are the metrics of the best checkpoint by split."""
+    """All facts of a finished run; `results` are the metrics of the checkpoint of `best_step`, by split."""
     device = jax.devices()[0]
     return {
         "record_version": RECORD_VERSION,
@@ -47,12 +53,12 @@ def make_record(
         "forward_flops_per_example": sum(cost.forward_flops.values()),
         "training_flops_per_example": cost.training_flops,
         "steps": progress.step,
-        "best_step": progress.best_step,
+        "best_step": best_step,
         "results": results,
         "history": progress.history,
         "examples_per_second": progress.timed_examples / progress.train_seconds if progress.train_seconds else 0.0,
         "wall_seconds": progress.wall_seconds,
-        "checkpoint": checkpoint,
+        "checkpoint": str(checkpoints / str(best_step)),
     }
 
 

@@ -1,31 +1,36 @@
 """One run from config to record: open the data, resume or start, train, evaluate the best checkpoint, report."""
 
+import contextlib
 import json
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import rich.console
 
 from wukong_jax.config.codec import difference, from_plain, to_plain
 from wukong_jax.config.run import RunConfig
-from wukong_jax.data.obtain_store import obtain_store
-from wukong_jax.data.store import Store
+from wukong_jax.data.obtain_store import obtain_store, store_path
+from wukong_jax.data.store import Store, open_store
 from wukong_jax.errors import CheckpointError, ConfigError
 from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.files import write_text
 from wukong_jax.scaling.flops import describe_cost
-from wukong_jax.training.checkpoint import Checkpoints, Restored
+from wukong_jax.training.checkpoint import Checkpoints, DamagedCheckpoint, Restored
 from wukong_jax.training.curves import draw_curves
 from wukong_jax.training.display import make_display
 from wukong_jax.training.events import EventLog
-from wukong_jax.training.loop import Loop, total_steps
+from wukong_jax.training.loop import VALIDATION, Loop, has_validation, total_steps
 from wukong_jax.training.program import Program, build_program
 from wukong_jax.training.progress import Progress
 from wukong_jax.training.record import make_record, read_records, write_records
 from wukong_jax.training.state import TrainState
 
 CONFIG_FILE, RECORD_FILE, CURVES_FILE, CHECKPOINTS = "config.json", "record.jsonl", "curves.png", "checkpoints"
+EVENTS = "tensorboard"
+RUN_FILES = (RECORD_FILE, CURVES_FILE, EVENTS, f"{CHECKPOINTS}.damaged", CHECKPOINTS, CONFIG_FILE)
 
 
 def default_folder(config: RunConfig, root: pathlib.Path) -> pathlib.Path:
@@ -41,22 +46,24 @@ def train(
     A finished run is not trained again. Raises `ConfigError` if the folder holds a run of another config, or if `fresh`
     would overwrite one without `force`; `StoppedBySignal` if a signal ended it early.
     """
-    if fresh and folder.exists() and any(folder.iterdir()):
-        if not force:
-            raise ConfigError(f"{folder} holds a run; add --force to delete it, or choose another folder with --run-dir")
-        shutil.rmtree(folder)
-    check_same_config(config, folder)
-    if (folder / RECORD_FILE).is_file():
-        console.print(f"{folder} holds the finished run; nothing to train (--fresh --force trains it anew)", soft_wrap=True)
-        return next(iter(read_records(folder / RECORD_FILE)))
+    anew = fresh and holds_run(folder)
+    if anew and not force:
+        raise ConfigError(f"{folder} holds a run; add --force to delete it, or choose another folder with --run-dir")
+    if not anew:
+        check_same_config(config, folder)
+        if (folder / RECORD_FILE).is_file():
+            return _finished(config, folder, console)
     store = obtain_store(config.data, config.schema, console)
+    check_validation(config, store)
     steps = total_steps(config, store)
     program = build_program(config, steps)
+    if anew:  # only now that nothing stands in the way of the new run
+        delete_run(folder)
     make_folder(folder)
     with Checkpoints(folder / CHECKPOINTS, config.train.keep_last) as checkpoints:
         state, progress = _resume_or_start(program, store, checkpoints, console)
         write_text(folder / CONFIG_FILE, json.dumps(to_plain(config), indent=1))
-        events = EventLog(folder / "tensorboard" if config.train.tensorboard else None)
+        events = EventLog(folder / EVENTS if config.train.tensorboard else None, progress.step)
         display = make_display(console, progress.step, steps)
         display.message(f"run folder {folder}, {steps} steps of {config.train.batch_size} examples")
         loop = Loop(program, store, checkpoints, display, events, state, progress, steps)
@@ -66,11 +73,11 @@ def train(
             display.close()
             events.close()
         checkpoints.wait()
-        best_step = progress.best_step if progress.best_step is not None else progress.step
-        best = checkpoints.restore(best_step, program.abstract_state())
+        best = checkpoints.restore_best(program.abstract_state(), progress.best_step, _warner(console))
+        if best is None:
+            raise CheckpointError(f"{folder / CHECKPOINTS} has no whole checkpoint left; run the same command again")
         results = evaluate_all(program, store, best.state)
-        location = str(folder / CHECKPOINTS / str(best_step))
-    record = make_record(config, store, describe_cost(config), progress, results, location)
+    record = make_record(config, store, describe_cost(config), progress, results, folder / CHECKPOINTS, best.step)
     draw_curves(folder / CURVES_FILE, f"{config.name}, seed {config.train.seed}", progress.history)
     write_records(folder / RECORD_FILE, [record])
     return record
@@ -82,27 +89,39 @@ def evaluate_all(program: Program, store: Store, state: TrainState) -> dict[str,
     return {
         name: evaluate_split(lambda m, b: program.eval_step(state, m, b), split, batch_size, exact=True)
         for name, split in store.splits.items()
-        if name != "train"
+        if name != "train" and split.rows
     }
 
 
-def load_best(folder: pathlib.Path, warn: Any) -> tuple[Program, Restored]:
+def load_best(folder: pathlib.Path, warn: Callable[[str], None]) -> tuple[Program, Restored]:
     """The program and the best whole checkpoint of a run folder; raises `CheckpointError` if there is none."""
     config = load_config(folder)
+    none_there = CheckpointError(f"{folder / CHECKPOINTS} holds no whole checkpoint; train the run first")
+    if not (folder / CHECKPOINTS).is_dir():
+        raise none_there
     program = build_program(config, 1)
-    with Checkpoints(folder / CHECKPOINTS, config.train.keep_last) as checkpoints:
-        steps = checkpoints.steps()
-        if not steps:
-            raise CheckpointError(f"{folder / CHECKPOINTS} holds no whole checkpoint; train the run first")
-        best = checkpoints.progress(steps[-1])["progress"]["best_step"]
-        return program, checkpoints.restore(best if best in steps else steps[-1], program.abstract_state())
+    with Checkpoints(folder / CHECKPOINTS, read_only=True) as checkpoints:
+        best = checkpoints.restore_best(program.abstract_state(), _best_step(checkpoints), warn)
+    if best is None:
+        raise none_there
+    return program, best
+
+
+def _best_step(checkpoints: Checkpoints) -> int | None:
+    """The best step as the latest whole checkpoint knows it."""
+    for step in reversed(checkpoints.steps()):
+        with contextlib.suppress(DamagedCheckpoint):
+            return checkpoints.progress(step)["progress"]["best_step"]
+    return None
 
 
 def load_config(folder: pathlib.Path) -> RunConfig:
     """The config of a run folder; raises `ConfigError` if it holds none."""
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise ConfigError(f"{folder} is no run folder (it has no {CONFIG_FILE}); train.py prints the folder it writes to")
+        raise ConfigError(
+            f"{folder} is no run folder (it has no {CONFIG_FILE}); train.py prints the folder it writes to"
+        )
     try:
         return from_plain(RunConfig, json.loads(path.read_text()))
     except ValueError as error:
@@ -115,10 +134,40 @@ def check_same_config(config: RunConfig, folder: pathlib.Path) -> None:
         return
     lines = difference(load_config(folder).identity(), config.identity())
     if lines:
-        raise ConfigError(
-            f"{folder} holds a run of another configuration (run -> now):\n  " + "\n  ".join(lines) + "\n"
-            "go on with the same settings, choose another folder with --run-dir, or start anew with --fresh --force"
-        )
+        raise _other_config(folder, lines)
+
+
+def check_validation(config: RunConfig, store: Store) -> None:
+    """Raise `ConfigError` where the settings need a validation score that the store cannot give."""
+    if not has_validation(store):
+        if config.train.plateau is not None:
+            raise ConfigError(
+                f"train.plateau: store {store.path} has no rows in the split {VALIDATION!r}, so there is no score to "
+                "react to; prepare the data with such a split, or leave train.plateau out"
+            )
+        return
+    labels = np.asarray(store.split(VALIDATION).columns["labels"])
+    for name, column in zip(config.schema.labels, labels.T, strict=True):
+        if config.train.monitor == "auc" and column.min() == column.max():
+            raise ConfigError(
+                f"train.monitor: label {name!r} is {column[0]:g} in all rows of the split {VALIDATION!r}, so that its AUC "
+                "is undefined; use --train.monitor logloss, or prepare the data with another split"
+            )
+
+
+def holds_run(folder: pathlib.Path) -> bool:
+    """Whether there is anything of a run in the folder."""
+    return any((folder / name).exists() for name in RUN_FILES)
+
+
+def delete_run(folder: pathlib.Path) -> None:
+    """Delete a run, and nothing else in the folder; the config last: it guards what is left if we are killed."""
+    for name in RUN_FILES:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def make_folder(folder: pathlib.Path) -> None:
@@ -135,19 +184,43 @@ def make_folder(folder: pathlib.Path) -> None:
 def _resume_or_start(
     program: Program, store: Store, checkpoints: Checkpoints, console: rich.console.Console
 ) -> tuple[TrainState, Progress]:
-    def warn(text: str) -> None:
-        console.print(f"warning: {text}", soft_wrap=True)
-
-    restored = checkpoints.restore_latest(program.abstract_state(), warn)
+    restored = checkpoints.restore_latest(program.abstract_state(), _warner(console))
     if restored is None:
         return program.init(), Progress()
+    lines = difference(from_plain(RunConfig, restored.progress["config"]).identity(), program.config.identity())
+    if lines:
+        raise _other_config(checkpoints.folder, lines)
     if restored.progress["store_digest"] != store.digest:
-        raise CheckpointError(
-            f"checkpoint {checkpoints.folder}: it was trained on other data than store {store.path} now holds; "
-            "restore that store, choose another folder with --run-dir, or start anew with --fresh --force"
-        )
+        raise _other_data(checkpoints.folder, store.path)
     progress = Progress.from_json(restored.progress["progress"])
     console.print(f"resuming after step {progress.step}")
     return restored.state, progress
 
 
+def _finished(config: RunConfig, folder: pathlib.Path, console: rich.console.Console) -> dict[str, Any]:
+    """The record of the finished run, unless its data changed since; the store may be gone."""
+    record = next(read_records(folder / RECORD_FILE))
+    path = store_path(config.data, config.schema)
+    if path.exists() and open_store(path, verify=False).digest != record["store_digest"]:
+        raise _other_data(folder, path)
+    text = f"{folder} holds the finished run; nothing to train (--fresh --force trains it anew)"
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+    return record
+
+
+def _warner(console: rich.console.Console) -> Callable[[str], None]:
+    return lambda text: console.print(f"warning: {text}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _other_config(folder: pathlib.Path, lines: list[str]) -> ConfigError:
+    return ConfigError(
+        f"{folder} holds a run of another configuration (run -> now):\n  " + "\n  ".join(lines) + "\n"
+        "go on with the same settings, choose another folder with --run-dir, or start anew with --fresh --force"
+    )
+
+
+def _other_data(folder: pathlib.Path, store: pathlib.Path) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: this run was trained on other data than store {store} now holds; "
+        "restore that store, choose another folder with --run-dir, or start anew with --fresh --force"
+    )

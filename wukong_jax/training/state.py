@@ -15,29 +15,31 @@ from wukong_jax.embeddings.optimizers import row_optimizer
 from wukong_jax.embeddings.plan import EmbeddingPlan
 from wukong_jax.evaluation.metrics import MetricState, init_metrics
 
+Leaf = Any  # an array; in an abstract state its shape, in a tree of shardings its sharding
+
 
 @flax.struct.dataclass
 class TrainState:
     """One pytree; donated to each step. All of it but `scratch` is in every checkpoint."""
 
-    step: jax.Array
+    step: Leaf
     params: Any
     batch_stats: Any
     """Running means and variances of BatchNorm; empty without it."""
     opt_state: optax.OptState
-    tables: dict[str, jax.Array]
+    tables: dict[str, Leaf]
     """All stacks, dense and row-sparse."""
-    slots: dict[str, dict[str, jax.Array]]
+    slots: dict[str, dict[str, Leaf]]
     """Slot variables of the row-sparse stacks."""
-    rng: jax.Array
+    rng: Leaf
     """Key data from which each step's dropout key is derived."""
-    learning_rate_scale: jax.Array
+    learning_rate_scale: Leaf
     """Product of the plateau's factors."""
-    loss_sum: jax.Array
+    loss_sum: Leaf
     """Sum of the steps' losses since the last point of the training curve."""
     progressive: tuple[MetricState, ...]
     """Metrics of progressive validation, one per task; empty when it is off."""
-    scratch: dict[str, jax.Array]
+    scratch: dict[str, Leaf]
     """Work space of the slot de-duplication: its content never matters between steps."""
 
 
@@ -83,7 +85,8 @@ def init_state(
     params_key, tables_key, rng = jax.random.split(jax.random.key(config.train.seed), 3)
     variables = init_variables(model, plan, config, params_key)
     tables = {
-        stack.name: init_stack(stack, jax.random.fold_in(tables_key, number)) for number, stack in enumerate(plan.stacks)
+        stack.name: init_stack(stack, jax.random.fold_in(tables_key, number))
+        for number, stack in enumerate(plan.stacks)
     }
     dense = {"params": variables["params"], "tables": {stack.name: tables[stack.name] for stack in plan.dense}}
     slots = {stack.name: row_optimizer(stack.rule).init(stack.rows, stack.width) for stack in plan.row_sparse}

@@ -37,7 +37,9 @@ def make_train_step(
         ids = {stack.name: stack_ids(stack, batch.ids) for stack in plan.stacks}
         sparse_rows = {stack.name: gather_rows(state.tables[stack.name], ids[stack.name]) for stack in plan.row_sparse}
 
-        def loss_of(dense: dict[str, Any], sparse_rows: dict[str, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def loss_of(
+            dense: dict[str, Any], sparse_rows: dict[str, jax.Array]
+        ) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             rows = sparse_rows | {name: gather_rows(table, ids[name]) for name, table in dense["tables"].items()}
             inputs = Inputs(rows, dense["tables"], batch.ids, batch.numeric, batch.vectors, plan)
             logits, batch_stats = forward(model, dense["params"], state.batch_stats, inputs, dropout_key)

@@ -15,7 +15,6 @@ from wukong_jax.data.obtain import (
     read_archive,
     read_file,
     read_fresh,
-    record_origin,
     show_terms,
     verify,
 )
@@ -70,8 +69,9 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
 
     show_terms(NAME, TERMS, cache)
     origin, tables = obtain(source, cache)
-    store = ingest(TableSource(canonical(tables), origin), SPEC, out)
-    return record_origin(store, {"recipe": NAME, "source": origin, "terms": TERMS})
+    return ingest(
+        TableSource(canonical(tables), origin), SPEC, out, origin={"recipe": NAME, "source": origin, "terms": TERMS}
+    )
 
 
 def obtain(source: pathlib.Path | None, cache: pathlib.Path) -> tuple[str, "Tables"]:

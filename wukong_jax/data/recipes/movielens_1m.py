@@ -16,7 +16,6 @@ from wukong_jax.data.obtain import (
     read_archive,
     read_file,
     read_fresh,
-    record_origin,
     show_terms,
     verify,
 )
@@ -76,8 +75,9 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
         for column in SPEC.categorical
     )
     spec = dataclasses.replace(SPEC, categorical=hashed)
-    store = ingest(TableSource(canonical(tables), origin), spec, out)
-    return record_origin(store, {"recipe": NAME, "source": origin, "terms": TERMS})
+    return ingest(
+        TableSource(canonical(tables), origin), spec, out, origin={"recipe": NAME, "source": origin, "terms": TERMS}
+    )
 
 
 def obtain(source: pathlib.Path | None, cache: pathlib.Path) -> tuple[str, dict[str, bytes]]:

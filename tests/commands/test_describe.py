@@ -1,0 +1,67 @@
+"""python -m wukong_jax describe: numbers of a config, without data."""
+
+import json
+import re
+
+import pytest
+
+from wukong_jax.cli import main
+from wukong_jax.config.command_line import load_config_file
+from wukong_jax.scaling.flops import describe_cost
+
+CONFIG = "configs/movielens_100k.py"
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(request, monkeypatch):
+    monkeypatch.chdir(request.config.rootpath)
+
+
+def test_the_json_holds_the_numbers_of_the_cost(capsys, pytestconfig):
+    assert main(["describe", "--config", CONFIG, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    cost = describe_cost(load_config_file(pytestconfig.rootpath / CONFIG))
+    for name in ("dense_total", "sparse_total", "training_flops"):
+        assert found[name] == getattr(cost, name)
+    assert found["dense_parameters"] == cost.dense_parameters
+    assert found["forward_flops"] == cost.forward_flops
+    assert found["memory_bytes"]["tables"] == cost.table_bytes == 4 * cost.sparse_total
+
+
+def test_the_tables_show_every_component_and_its_sum(capsys, pytestconfig):
+    assert main(["describe", "--config", CONFIG]) == 0
+    shown = capsys.readouterr().out
+    cost = describe_cost(load_config_file(pytestconfig.rootpath / CONFIG))
+    for name in cost.forward_flops:
+        assert name in shown
+    totals = re.search(r"total\W+([\d,]+)\W+([\d,]+)\W+([\d,]+)", shown)
+    numbers = [int(text.replace(",", "")) for text in totals.groups()]
+    assert numbers == [cost.dense_total, sum(cost.forward_flops.values()), cost.training_flops]
+    assert f"{cost.sparse_total:,}" in shown
+
+
+def test_overrides_count_and_no_data_is_needed(capsys, tmp_path):
+    arguments = ["--config", CONFIG, "--json", "--data.store", str(tmp_path / "nowhere")]
+    assert main(["describe", *arguments]) == 0
+    small = json.loads(capsys.readouterr().out)
+    assert main(["describe", *arguments, "--model.num-layers", "4"]) == 0
+    deep = json.loads(capsys.readouterr().out)
+    assert deep["dense_total"] > small["dense_total"]
+    assert deep["sparse_total"] == small["sparse_total"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.num-fmb", "0"], "model.num_fmb: received 0"),
+        (["--model.rank", "-1"], "model.rank: received -1"),
+        (["--train.epochs", "0"], "train.epochs: received 0"),
+    ],
+)
+def test_bad_values_are_errors_with_exit_code_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as left:
+        raise SystemExit(main(["describe", "--config", CONFIG, *arguments]))
+    assert left.value.code == 2
+    captured = capsys.readouterr()
+    assert message in re.sub(r"\s+", " ", re.sub("[│╭╮╰╯─]", "", captured.out + captured.err))

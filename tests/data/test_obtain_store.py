@@ -1,0 +1,93 @@
+"""The store of a run: opened, or prepared by its recipe."""
+
+import dataclasses
+
+import pytest
+
+from tests.tiny import SCHEMA, memory_console, printed, write_store
+from wukong_jax.config.run import DataConfig
+from wukong_jax.data import obtain_store as module
+from wukong_jax.data.obtain_store import obtain_store, store_path
+from wukong_jax.data.schema import CategoricalFeature
+from wukong_jax.errors import DataError
+
+
+class Recipe:
+    """Stands for a recipe; remembers how it was called."""
+
+    def __init__(self):
+        self.calls = []
+
+    def prepare(self, out, *, source, cache):
+        self.calls.append((out, source, cache))
+        return write_store(out)
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    recipe = Recipe()
+    monkeypatch.setattr(module, "load_recipe", lambda name: {"made_up": recipe}[name])
+    return recipe
+
+
+def test_a_store_that_is_there_is_opened(tiny_store):
+    console = memory_console()
+    store = obtain_store(DataConfig(store=str(tiny_store)), SCHEMA, console)
+    assert store.path == tiny_store
+    assert printed(console) == ""
+
+
+def test_a_missing_store_without_a_recipe_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: no such folder.*wukong_jax prepare"):
+        obtain_store(DataConfig(store=str(tmp_path / "nowhere")), SCHEMA, memory_console())
+
+
+def test_a_recipe_prepares_once(tmp_path, recipe):
+    config = DataConfig(recipe="made_up", root=str(tmp_path / "data"), source=str(tmp_path / "raw"))
+    console = memory_console()
+    store = obtain_store(config, SCHEMA, console)
+    path = tmp_path / "data" / f"made_up-{SCHEMA.hash()}"
+    assert store.path == path == store_path(config, SCHEMA)
+    assert recipe.calls == [(path, tmp_path / "raw", tmp_path / "data" / "downloads")]
+    assert "70 train, 25 valid, 30 test" in printed(console)
+    again = memory_console()
+    assert obtain_store(config, SCHEMA, again).digest == store.digest
+    assert len(recipe.calls) == 1
+    assert printed(again) == ""
+
+
+def test_a_recipe_prepares_into_the_store_that_is_named(tmp_path, recipe):
+    config = DataConfig(recipe="made_up", store=str(tmp_path / "mine"))
+    assert obtain_store(config, SCHEMA, memory_console()).path == tmp_path / "mine"
+
+
+def test_another_schema_is_refused_with_the_differences(tiny_store):
+    schema = dataclasses.replace(SCHEMA, categorical=(CategoricalFeature("user", 9), CategoricalFeature("item", 99)))
+    with pytest.raises(DataError) as caught:
+        obtain_store(DataConfig(store=str(tiny_store)), schema, memory_console())
+    message = str(caught.value)
+    assert "categorical[1].vocabulary_size: 99 -> 21" in message
+    assert "--write-config" in message
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_checksums_are_checked_when_asked(tmp_path, verify):
+    path = write_store(tmp_path / "store").path
+    file = path / "train" / "ids.i32"
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(bytes(content))
+    config = DataConfig(store=str(path), verify=verify)
+    if verify:
+        with pytest.raises(DataError, match=r"ids.i32 was altered"):
+            obtain_store(config, SCHEMA, memory_console())
+    else:
+        obtain_store(config, SCHEMA, memory_console())
+
+
+def test_a_folder_that_is_no_store_is_not_prepared_over(tmp_path, recipe):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    with pytest.raises(DataError, match=r"it has no store.json"):
+        obtain_store(DataConfig(recipe="made_up", store=str(tmp_path / "mine")), SCHEMA, memory_console())
+    assert recipe.calls == []

@@ -1,0 +1,193 @@
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wukong_jax.config.layers import MLPConfig
+from wukong_jax.config.models import FactorizationMachineConfig, LogisticRegressionConfig, WukongConfig
+from wukong_jax.config.optimizer import OptimizerConfig, ScheduleConfig, TableRule, TablesConfig
+from wukong_jax.config.run import DataConfig, RunConfig, TrainConfig
+from wukong_jax.data.batch import Batch
+from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature
+from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
+from wukong_jax.training.program import Program, build_program
+from wukong_jax.training.state import TrainState
+
+SCHEMA = DatasetSchema(
+    (CategoricalFeature("a", 40), CategoricalFeature("b", 6)),
+    (MultiHotFeature("m", 8, 3, "mean"),),
+    (NumericFeature("x"),),
+)
+WUKONG = WukongConfig(width=4, num_layers=1, num_fmb=2, num_lcb=2, rank=2, fmb_mlp=MLPConfig(), head=MLPConfig((8,)))
+DROPPING = dataclasses.replace(WUKONG, use_fmb=False, head=MLPConfig((8,), dropout=0.5, batch_norm=True))
+LINEAR, MACHINE = LogisticRegressionConfig(), FactorizationMachineConfig(4)
+ADAGRAD = TableRule(learning_rate=0.1)
+DENSE_SGD = TableRule(update="dense", name="sgd", learning_rate=0.3)
+ROWS, STEPS = 64, 5
+
+
+@functools.cache
+def program(model, rule: TableRule = ADAGRAD, deduplicate: str = "auto", *, progressive: bool = False) -> Program:
+    """Compiled once for all tests of the module. SGD comes with a warm-up."""
+    optimizer = OptimizerConfig(learning_rate=0.02)
+    if rule.name == "sgd":
+        optimizer = OptimizerConfig("sgd", 0.1, ScheduleConfig(warmup_steps=3))
+    config = RunConfig(
+        "t", SCHEMA, DataConfig(store="s"), model, optimizer, TablesConfig((rule,), deduplicate),
+        TrainConfig(batch_size=ROWS, progressive=progressive)
+    )  # fmt: skip
+    return build_program(config, 100)
+
+
+def start(program: Program, seed: int = 0) -> TrainState:
+    """A state with random parameters, made without compiling an initialiser."""
+    rng = np.random.default_rng(seed)
+
+    def fill(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        if name.startswith(".opt_state"):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        if name.startswith(".tables") or name.endswith("kernel']") or name.endswith("projection']"):
+            return jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype)
+        if name.endswith(("weight']", "numeric']")):
+            return jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
+        if "sum_of_squares" in name:
+            return jnp.full(leaf.shape, 0.1, leaf.dtype)
+        one = name.endswith(("scale']", "var']")) or name == ".learning_rate_scale"
+        return (jnp.ones if one else jnp.zeros)(leaf.shape, leaf.dtype)
+
+    state = jax.tree_util.tree_map_with_path(fill, jax.eval_shape(program.init))
+    return state.replace(
+        progressive=tuple(init_metrics() for _ in state.progressive), rng=jnp.asarray([0, seed], jnp.uint32)
+    )
+
+
+def batch(seed: int = 0) -> Batch:
+    """Few ids, each hit many times, and a label that follows from two of them; rows 30.. of table `a` untouched."""
+    rng = np.random.default_rng([7, seed])
+    one_hot = np.stack([rng.integers(0, 30, ROWS) // rng.integers(1, 9, ROWS), rng.integers(0, 6, ROWS)], axis=1)
+    ids = np.concatenate([one_hot, rng.integers(-1, 8, (ROWS, 3))], axis=1).astype(np.int32)
+    labels = ((one_hot[:, 0] + one_hot[:, 1]) % 2)[:, None].astype(np.float32)
+    numeric = rng.normal(size=(ROWS, 1)).astype(np.float32)
+    return Batch(ids, numeric, np.zeros((ROWS, 0), np.float32), labels, np.ones(ROWS, np.float32))
+
+
+def run(program: Program, state: TrainState, batches: list[Batch]) -> TrainState:
+    for one in batches:
+        state = program.train_step(state, one)
+    return state
+
+
+def host(tree):
+    return jax.tree.map(np.array, tree)
+
+
+def assert_equal(a, b) -> None:
+    for (path, one), two in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(one, two, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("model", [WUKONG, LINEAR, MACHINE], ids=["wukong", "logistic regression", "FM"])
+def test_the_loss_falls(model):
+    prog = program(model)
+    state, losses = start(prog), [0.0]
+    for _ in range(60):
+        state = prog.train_step(state, batch())
+        losses.append(float(state.loss_sum))
+    steps = np.diff(losses)
+    assert steps[-1] < 0.9 * steps[0]
+    assert int(state.step) == 60
+
+
+@pytest.mark.parametrize("deduplicate", ["slot", "sort"])
+def test_row_sparse_sgd_equals_dense_sgd(deduplicate):
+    sparse, dense = (
+        program(LINEAR, dataclasses.replace(DENSE_SGD, update="row_sparse"), deduplicate),
+        program(LINEAR, DENSE_SGD),
+    )
+    assert [stack.tables for stack in sparse.plan.stacks] == [stack.tables for stack in dense.plan.stacks]
+    batches, before = [batch(seed) for seed in range(STEPS)], host(start(sparse).tables)
+    results = [
+        run(prog, start(prog).replace(learning_rate_scale=jnp.float32(0.5)), batches) for prog in (sparse, dense)
+    ]
+    for one, two in zip(results[0].tables.values(), results[1].tables.values(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
+    for one, two in zip(jax.tree.leaves(results[0].params), jax.tree.leaves(results[1].params), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
+    assert bool(results[0].scratch) == (deduplicate == "slot")
+    stack, first, _ = sparse.plan.table_rows("a")
+    found = np.asarray(results[0].tables[stack.name])
+    np.testing.assert_array_equal(found[first + 30 : first + 40], before[stack.name][first + 30 : first + 40])
+    assert np.abs(found[first : first + 3] - before[stack.name][first : first + 3]).min() > 1e-4
+
+
+@pytest.mark.parametrize("model", [DROPPING, LINEAR], ids=["dropout and BatchNorm", "without"])
+def test_progressive_metrics_are_those_of_the_state_before_the_step(model):
+    prog = program(model, progressive=True)
+    state = run(prog, start(prog), [batch(1), batch(2)])  # running statistics that differ from the start
+    state = state.replace(progressive=(init_metrics(),))
+    before, _ = prog.eval_step(jax.tree.map(jnp.copy, state), (init_metrics(),), batch(3))
+    after = prog.train_step(state, batch(3))
+    found, wanted = compute_metrics(after.progressive[0]), compute_metrics(before[0])
+    assert found == pytest.approx(wanted, rel=1e-6)
+    assert found["examples"] == ROWS
+    learned, _ = prog.eval_step(after, (init_metrics(),), batch(3))
+    assert compute_metrics(learned[0])["logloss"] != pytest.approx(found["logloss"], rel=1e-4)
+
+
+def test_rows_of_weight_0_change_nothing():
+    prog = program(MACHINE)
+    one, weights = batch(), np.ones(ROWS, np.float32)
+    weights[40:] = 0
+    one = one._replace(weights=weights)
+    ids, numeric, labels = one.ids.copy(), one.numeric.copy(), one.labels.copy()
+    ids[40:, 0], numeric[40:], labels[40:] = 35, 9.0, 1 - labels[40:]
+    other = one._replace(ids=ids, numeric=numeric, labels=labels)
+    before = host(start(prog).tables)
+    a, b = (run(prog, start(prog), [each] * 3) for each in (one, other))
+    assert_equal(
+        host([a.tables, a.params, a.slots, a.opt_state, a.loss_sum]),
+        host([b.tables, b.params, b.slots, b.opt_state, b.loss_sum]),
+    )
+    stack, first, _ = prog.plan.table_rows("a")
+    np.testing.assert_array_equal(np.asarray(b.tables[stack.name])[first + 35], before[stack.name][first + 35])
+
+
+def test_two_runs_of_one_seed_are_bit_identical():
+    prog = program(DROPPING, progressive=True)
+    first, second = (host(run(prog, prog.init(), [batch(1), batch(2)])) for _ in range(2))
+    assert_equal(first, second)
+    other = prog.init()
+    other = host(run(prog, other.replace(rng=other.rng + 1), [batch(1), batch(2)]))
+    assert not np.array_equal(first.params["head"]["hidden_0"]["kernel"], other.params["head"]["hidden_0"]["kernel"])
+    assert not np.array_equal(first.batch_stats["head"]["batch_norm_0"]["mean"], np.zeros(8))
+
+
+def test_another_seed_gives_other_parameters():
+    config = program(LINEAR).config
+    two = [build_program(dataclasses.replace(config, train=TrainConfig(seed=seed)), 1).init() for seed in (0, 1)]
+    for one, other in zip(two[0].tables.values(), two[1].tables.values(), strict=True):
+        assert not np.array_equal(one, other)
+
+
+def test_a_step_neither_sorts_nor_copies_a_table():
+    """A million rows: all that is made on the way is as small as the batch; the table is updated where it lies."""
+    rows = 1_000_000
+    schema = DatasetSchema((CategoricalFeature("a", rows), CategoricalFeature("b", 10)), labels=("label",))
+    config = RunConfig("t", schema, DataConfig(store="s"), FactorizationMachineConfig(16))
+    prog = build_program(config, 10)
+    shapes = Batch(
+        *(jax.ShapeDtypeStruct((ROWS, width), np.float32) for width in (2, 0, 0, 1)),
+        jax.ShapeDtypeStruct((ROWS,), np.float32),
+    )
+    compiled = prog.train_step.lower(
+        prog.abstract_state(), shapes._replace(ids=jax.ShapeDtypeStruct((ROWS, 2), np.int32))
+    ).compile()
+    assert not re.search(r"\bsort\(", compiled.as_text())
+    memory, table_bytes = compiled.memory_analysis(), 4 * rows * 16
+    assert memory.temp_size_in_bytes < table_bytes / 100
+    assert memory.alias_size_in_bytes > table_bytes, "the tables are donated"
