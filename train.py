@@ -1,9 +1,4 @@
-"""Train a recommender.
-
-    python train.py
-    python train.py --config configs/frappe.py --train.seed 1
-    python train.py --help
-"""
+"""Train a recommender: `python train.py --help`, `python train.py --config configs/frappe.py --train.seed 1`."""
 
 import pathlib
 import sys

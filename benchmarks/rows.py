@@ -9,6 +9,7 @@ One process, the sizes in turn, several rounds; medians with the smallest and la
 import argparse
 import statistics
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,7 +33,7 @@ CASES = [
 ]
 
 
-def make_case(rows: int, width: int, optimizer: str) -> RunConfig:
+def make_case(rows: int, width: int, optimizer: Any) -> RunConfig:
     """A small Wukong, so that the tables' part shows."""
     schema = DatasetSchema(tuple(CategoricalFeature(f"C{i}", rows // FIELDS) for i in range(FIELDS)))
     model = WukongConfig(width=width, num_layers=2, fmb_mlp=MLPConfig((64,)), head=MLPConfig((64,)))

@@ -8,13 +8,13 @@ import pytest
 
 from train import main
 
-CONFIG = '''
+CONFIG = """
 import pathlib
 from tests.tiny import plain_config
 
 def get_config():
     return plain_config(pathlib.Path({store!r}))
-'''
+"""
 
 
 @pytest.fixture

@@ -39,4 +39,5 @@ def main(arguments: Sequence[str]) -> int:
 
 def _usage() -> str:
     lines = "\n".join(f"  {name:12}{text}" for name, text in COMMANDS.items())
-    return f"usage: python -m wukong_jax COMMAND [options]; COMMAND --help lists its options\n\n{lines}\n\ntrain: python train.py"
+    usage = "usage: python -m wukong_jax COMMAND [options]; COMMAND --help lists its options"
+    return f"{usage}\n\n{lines}\n\ntrain: python train.py"

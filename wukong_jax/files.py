@@ -9,7 +9,7 @@ from wukong_jax.errors import DataError
 
 @contextlib.contextmanager
 def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary name to write to, renamed to `path` when the block ends well; raises `DataError` if it cannot be written.
+    """A temporary name to write to, renamed to `path` when the block ends well; raises `DataError` if it cannot be.
 
     with whole_file(pathlib.Path("record.json")) as partial:
         partial.write_text("{}")

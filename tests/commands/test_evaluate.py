@@ -51,7 +51,9 @@ def refused(capsys, *arguments):
 
 
 def test_bad_input_is_an_error_with_exit_code_2(trained, two_labels, capsys, tmp_path):
-    assert "no split 'tset'; it has ['test', 'train', 'valid']" in refused(capsys, "--run", trained.folder, "--split", "tset")
+    assert "no split 'tset'; it has ['test', 'train', 'valid']" in refused(
+        capsys, "--run", trained.folder, "--split", "tset"
+    )
     assert "is no run folder" in refused(capsys, "--run", tmp_path / "nothing")
     assert "no such folder" in refused(capsys, "--run", trained.folder, "--store", tmp_path / "nothing")
     other = refused(capsys, "--run", trained.folder, "--store", two_labels.store.path)

@@ -49,7 +49,12 @@ def test_labels_and_other_columns_may_be_absent_or_present(trained, tmp_path):
     frame.with_columns(note=pl.lit("x"), label=pl.lit(1)).write_csv(tmp_path / "more.csv")
     frame.write_parquet(tmp_path / "new.parquet")
     frame.write_csv(tmp_path / "new.tsv", separator="\t")
-    for arguments in (["bare.csv"], ["more.csv"], ["new.parquet", "--format", "parquet"], ["new.tsv", "--format", "tsv"]):
+    for arguments in (
+        ["bare.csv"],
+        ["more.csv"],
+        ["new.parquet", "--format", "parquet"],
+        ["new.tsv", "--format", "tsv"],
+    ):
         name, *options = arguments
         found = predicted(trained, tmp_path / "found.parquet", "--files", tmp_path / name, *options)
         assert found.equals(split), name

@@ -50,7 +50,9 @@ def test_metrics_are_those_of_the_rows_whatever_the_batch(split, expected, batch
     for task, name in enumerate(("click", "buy")):
         scores = logits[:, task]
         assert metrics[f"examples/{name}"] == split.rows == 30
-        assert metrics[f"auc/{name}"] == pytest.approx(roc_auc_score(labels[:, task], scores), abs=1e-6 if not exact else 1e-12)
+        assert metrics[f"auc/{name}"] == pytest.approx(
+            roc_auc_score(labels[:, task], scores), abs=1e-6 if not exact else 1e-12
+        )
         loss = log_loss(labels[:, task], 1 / (1 + np.exp(-scores)), sample_weight=weights)
         assert metrics[f"logloss/{name}"] == pytest.approx(loss, abs=1e-6)
     assert not [name for name in metrics if "/" not in name]
@@ -65,7 +67,9 @@ def test_gauc_is_the_mean_auc_of_the_groups_with_both_labels(split, expected):
         usable = [(rows, count) for rows, count in parts if len(np.unique(labels[rows, task])) == 2]
         aucs = [roc_auc_score(labels[rows, task], logits[rows, task]) for rows, _ in usable]
         assert len(usable) > 2
-        assert metrics[f"gauc/{name}"] == pytest.approx(np.average(aucs, weights=[count for _, count in usable]), abs=1e-12)
+        assert metrics[f"gauc/{name}"] == pytest.approx(
+            np.average(aucs, weights=[count for _, count in usable]), abs=1e-12
+        )
 
 
 def test_gauc_needs_a_group_and_exactness(split, tmp_path):

@@ -72,6 +72,9 @@ def test_equals_the_float64_forward_pass(schema, settings, set_up):
     projected = {name: "residual" in setup.params[name] for name in setup.params if name.startswith("layer_")}
     sizes = [4 if schema is PLAIN else None, *[config.layer(i).num_fmb + config.layer(i).num_lcb for i in range(2)]]
     if sizes[0]:
+        if config.fm == "low_rank" and config.use_fmb:
+            ranks = [setup.params[f"layer_{i}"]["fmb"]["projection"].shape[1] for i in range(2)]
+            assert ranks == [config.layer(i).rank for i in range(2)]
         assert projected == {f"layer_{i}": config.residual and sizes[i] != sizes[i + 1] for i in range(2)}
 
 

@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_is_used(tmp_path, 
         assert checkpoints.steps() == [1]
         checkpoints.save(at(state, 2), {"again": True})
     assert len(warnings) == 2
-    assert "checkpoint" in warnings[0] and "was altered" in warnings[0] and "going back to the one before" in warnings[0]
+    assert all(part in warnings[0] for part in ("checkpoint", "was altered", "going back to the one before"))
     assert "is missing" in warnings[1]
     assert sorted(path.name for path in (tmp_path / "c.damaged").iterdir()) == ["2", "3"]
     with Checkpoints(tmp_path / "c", 3) as checkpoints:
@@ -205,7 +205,8 @@ def test_another_model_is_refused_with_the_differences(tmp_path, program, state)
     assert "does not fit this model" in message
     assert "tables/width4_row_sparse_adagrad: only in the checkpoint" in message
     assert "tables/width8_row_sparse_adagrad: not in the checkpoint" in message
-    assert "--run-dir" in message and "--fresh --force" in message
+    assert "--run-dir" in message
+    assert "--fresh --force" in message
     assert (tmp_path / "c" / "1").is_dir()
 
 
@@ -239,7 +240,9 @@ def test_a_full_disk_is_said_and_leaves_the_earlier_checkpoint(tmp_path, program
 
 def test_all_states_of_a_run_have_a_place(program):
     """A program with everything on: restoring needs every leaf's shape, which `abstract_state` gives without memory."""
-    config = dataclasses.replace(tiny_config(pathlib.Path("none"), progressive=True), tables=table_rule("row_sparse", "adam"))
+    config = dataclasses.replace(
+        tiny_config(pathlib.Path("none"), progressive=True), tables=table_rule("row_sparse", "adam")
+    )
     abstract = compiled(config, 10).abstract_state()
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding for leaf in jax.tree.leaves(abstract))
     assert set(abstract.scratch) == set(abstract.slots) == set(abstract.tables)

@@ -70,7 +70,17 @@ def test_the_final_tables_show_scores_sizes_and_the_checkpoint(width):
     console.width = width
     console.print(*final_tables(RECORD))
     shown = printed(console)
-    for part in ("tiny: Wukong, seed 3", "valid", "test", "LogLoss", "0.51235", "0.52000", "calibration", "gAUC", "0.66000"):
+    for part in (
+        "tiny: Wukong, seed 3",
+        "valid",
+        "test",
+        "LogLoss",
+        "0.51235",
+        "0.52000",
+        "calibration",
+        "gAUC",
+        "0.66000",
+    ):
         assert part in shown
     for part in ("12,345", "6,789,012", "1,000,000", "54,322", "12.3 s", "80"):
         assert part in shown

@@ -17,7 +17,7 @@ from wukong_jax.training.program import build_program
 from wukong_jax.training.record import read_records
 from wukong_jax.training.run import CHECKPOINTS, RECORD_FILE, load_config
 
-CONFIG = '''
+CONFIG = """
 import pathlib
 from tests.tiny import {maker}
 
@@ -26,7 +26,7 @@ def get_config():
         pathlib.Path({store!r}), epochs={epochs}, checkpoint_every_steps=7, log_every_steps=10, eval_every_steps=50,
         monitor="logloss", progressive=True,
     )
-'''
+"""
 RUN = 'runpy.run_path("train.py", run_name="__main__")'
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -44,7 +44,9 @@ class Program:
     def start(self, run: pathlib.Path) -> subprocess.Popen[str]:
         command = [sys.executable, "train.py", "--config", str(self.config), "--run-dir", str(run)]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
+        )
 
     def finish(self, run: pathlib.Path) -> str:
         process = self.start(run)
@@ -95,7 +97,9 @@ def test_a_run_stopped_by_signals_and_kills_ends_like_an_undisturbed_one(tmp_pat
             assert code == -number
         else:
             assert code == 128 + number, output
-            step = re.search(rf"stopped by {number.name} after step (\d+); saved in .*: the same command resumes it", output)
+            step = re.search(
+                rf"stopped by {number.name} after step (\d+); saved in .*: the same command resumes it", output
+            )
             assert step, output
             assert saved_steps(run) == int(step[1]), "the step that was just done is saved"
         assert "Traceback" not in output
@@ -137,7 +141,9 @@ def test_a_full_disk_ends_with_an_error_and_the_run_goes_on_later(tmp_path):
     """No file may become larger than 6,000 bytes, so that the first checkpoint cannot be written."""
     program = Program(tmp_path, "plain_config", epochs=1)
     run = tmp_path / "run"
-    limited = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); sys.argv = {{}}; {RUN}"
+    limited = (
+        f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); sys.argv = {{}}; {RUN}"
+    )
     arguments = ["train.py", "--config", str(program.config), "--run-dir", str(run)]
     environment = {name: value for name, value in program.environment.items() if not name.startswith("JAX_COMP")}
     command = [sys.executable, "-c", limited.format(arguments)]

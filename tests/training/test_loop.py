@@ -47,15 +47,19 @@ def test_evaluations_and_points_of_the_curve(tiny_store, tmp_path, settings, eva
 
 
 def test_progressive_validation_scores_every_example_once_before_it_is_learned_from(tiny_store, tmp_path):
-    state, progress = trained(tiny_store, tmp_path, progressive=True, epochs=1, eval_every_steps=3)
+    _, progress = trained(tiny_store, tmp_path, progressive=True, epochs=1, eval_every_steps=3)
     points = [point for point in progress.history if point["split"] == "progressive"]
     assert [point["examples"] for point in points] == [48, 16], "since the evaluation before"
-    assert points[0]["logloss"] == pytest.approx(progress.history[0]["logloss"], rel=1e-5), "the loss of the same forward pass"
+    assert points[0]["logloss"] == pytest.approx(progress.history[0]["logloss"], rel=1e-5), (
+        "the loss of the same forward pass"
+    )
 
 
 def test_an_early_stop_ends_the_run_between_the_epochs(tiny_store, tmp_path):
     plateau = PlateauConfig(factor=0.5, patience=1, stop_after=2)
-    _, progress = trained(tiny_store, tmp_path, epochs=30, eval_every_steps=1, plateau=plateau, checkpoint_every_steps=50)
+    _, progress = trained(
+        tiny_store, tmp_path, epochs=30, eval_every_steps=1, plateau=plateau, checkpoint_every_steps=50
+    )
     scores = [point["auc"] for point in progress.history if point["split"] == "valid"]
     assert progress.finished
     assert progress.step < 30 * STEPS_PER_EPOCH

@@ -93,5 +93,5 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere.jsonl: no such file"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
         list(read_records(tmp_path / "nowhere.jsonl"))

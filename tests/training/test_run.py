@@ -232,7 +232,9 @@ def test_a_checkpoint_of_another_config_is_refused_even_if_the_config_file_is_go
 def test_settings_that_decide_nothing_may_change(config, tmp_path, interrupt):
     expected = train(config, tmp_path / "expected", memory_console())
     unfinished(config, tmp_path / "run", interrupt)
-    changed = dataclasses.replace(config, train=dataclasses.replace(config.train, checkpoint_every_steps=2, keep_last=4))
+    changed = dataclasses.replace(
+        config, train=dataclasses.replace(config.train, checkpoint_every_steps=2, keep_last=4)
+    )
     record = train(changed, tmp_path / "run", memory_console())
     assert record["history"] == expected["history"]
     assert record["results"] == expected["results"]
@@ -284,7 +286,7 @@ def test_fresh_deletes_nothing_when_the_new_run_cannot_start(config, tmp_path, i
         other = dataclasses.replace(config, data=dataclasses.replace(config.data, store=str(tmp_path / "nowhere")))
     else:
         other = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=71))
-    with pytest.raises((DataError, ConfigError), match="no such folder|has only 70 rows"):
+    with pytest.raises((DataError, ConfigError), match=r"no such folder|has only 70 rows"):
         train(other, tmp_path / "run", memory_console(), fresh=True, force=True)
     assert listing(tmp_path / "run") == before
 
@@ -315,7 +317,7 @@ def test_a_disk_that_fills_up_leaves_a_run_that_can_go_on(config, tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "_add_checksums", full)
-        with pytest.raises(CheckpointError, match="could not be written .*No space left"):
+        with pytest.raises(CheckpointError, match=r"could not be written .*No space left"):
             train(config, tmp_path / "run", memory_console())
     console = memory_console()
     assert comparable(train(config, tmp_path / "run", console)) == comparable(expected)
@@ -350,7 +352,7 @@ def test_a_loss_that_is_nan_is_named_with_its_step(tiny_store, tmp_path, monkeyp
         return state.replace(loss_sum=state.loss_sum + jnp.nan)
 
     monkeypatch.setattr(run, "build_program", lambda *_: dataclasses.replace(program, train_step=poisoned))
-    with pytest.raises(TrainingError, match="the loss is nan at step 3"):
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 3"):
         train(config, tmp_path / "run", memory_console())
 
 
@@ -378,7 +380,9 @@ def test_a_plateau_without_a_validation_split_is_refused(tmp_path):
 
 def test_an_undefined_monitor_is_refused_before_training(tmp_path):
     store = write_store(tmp_path / "store", rows={"train": 70, "valid": 1, "test": 9}).path
-    with pytest.raises(ConfigError, match=r"label 'label' is [01] in all rows of the split 'valid'.*--train.monitor logloss"):
+    with pytest.raises(
+        ConfigError, match=r"label 'label' is [01] in all rows of the split 'valid'.*--train.monitor logloss"
+    ):
         train(plain_config(store), tmp_path / "run", memory_console())
     assert train(plain_config(store, monitor="logloss"), tmp_path / "run", memory_console())["steps"] == STEPS
 

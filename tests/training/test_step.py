@@ -119,7 +119,7 @@ def test_row_sparse_sgd_equals_dense_sgd(deduplicate):
     for one, two in zip(jax.tree.leaves(results[0].params), jax.tree.leaves(results[1].params), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
     assert bool(results[0].scratch) == (deduplicate == "slot")
-    stack, first, _ = sparse.plan.table_rows("a")
+    stack, first, _ = sparse.plan.table_rows("a:weight")
     found = np.asarray(results[0].tables[stack.name])
     np.testing.assert_array_equal(found[first + 30 : first + 40], before[stack.name][first + 30 : first + 40])
     assert np.abs(found[first : first + 3] - before[stack.name][first : first + 3]).min() > 1e-4

@@ -80,7 +80,7 @@ def _raw_batches(run: "OpenRun", options: PredictOptions) -> "Iterator[Batch]":
 
 
 def _scores(run: "OpenRun", batches: "Iterator[Batch]") -> "Iterator[pl.DataFrame]":
-    """Probabilities batch by batch; every batch is filled up to one shape, as evaluation does, so that scores are equal."""
+    """Probabilities batch by batch, each filled up to one shape as in evaluation, so that scores are equal."""
     import jax
     import numpy as np
     import polars as pl

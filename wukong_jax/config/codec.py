@@ -89,7 +89,9 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
 def _from_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None and type(None) in options:
         return None
-    classes = {option.__name__: option for option in options if dataclasses.is_dataclass(option)}
+    classes: dict[str, Any] = {
+        option.__name__: option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)
+    }
     if classes and isinstance(value, dict):
         name = value.get(TYPE_KEY)
         if name not in classes:

@@ -5,7 +5,7 @@ import importlib.util
 import pathlib
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -18,7 +18,7 @@ A = TypeVar("A", bound="RunArguments")
 
 
 def load_config_file(path: pathlib.Path) -> RunConfig:
-    """What the file's `get_config()` returns, types checked; raises `ConfigError` naming what is wrong, and the line."""
+    """What the file's `get_config()` returns, types checked; raises `ConfigError` naming what and where."""
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise ConfigError(f"--config: {path} does not exist; configs there: {', '.join(near) or 'none'}")
@@ -37,7 +37,7 @@ def load_config_file(path: pathlib.Path) -> RunConfig:
         raise ConfigError(f"--config: {path}{_line_in(path, error)}: {type(error).__name__}: {error}") from error
     if not isinstance(config, RunConfig):
         raise ConfigError(f"--config: get_config() of {path} returned {type(config).__name__}, expected RunConfig")
-    # dataclasses do not check types; this does, and it makes 1 of a float field 1.0, so that equal settings hash equally
+    # dataclasses do not check types; this does, and makes 1 of a float field 1.0, so that equal settings hash equally
     return from_plain(RunConfig, to_plain(config))
 
 
@@ -82,7 +82,7 @@ def parse_run_arguments(kind: type[A], arguments: Sequence[str], program: str) -
 
 def parse(kind: type[T], arguments: Sequence[str], program: str, default: T | None = None) -> T:
     """Options of one command as a dataclass."""
-    extra = {} if default is None else {"default": default}
+    extra: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(kind, args=list(arguments), prog=program, config=(tyro.conf.AvoidSubcommands,), **extra)
 
 

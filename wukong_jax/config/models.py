@@ -40,6 +40,16 @@ class LayerOverride:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerConfig:
+    """All settings of one interaction layer."""
+
+    num_fmb: int
+    num_lcb: int
+    rank: int
+    fmb_mlp: MLPConfig
+
+
+@dataclasses.dataclass(frozen=True)
 class WukongConfig:
     """Wukong: stacked interaction layers of FMB and LCB, then an MLP (paper, section 3)."""
 
@@ -89,10 +99,10 @@ class WukongConfig:
                 f"model.layers: received {len(self.layers)} entries, expected none or num_layers={self.num_layers}"
             )
 
-    def layer(self, index: int) -> LayerOverride:
+    def layer(self, index: int) -> LayerConfig:
         """All settings of layer `index`, the model's where the layer has none of its own."""
         own = self.layers[index] if self.layers else LayerOverride()
-        return LayerOverride(
+        return LayerConfig(
             num_fmb=own.num_fmb or self.num_fmb,
             num_lcb=own.num_lcb or self.num_lcb,
             rank=own.rank or self.rank,

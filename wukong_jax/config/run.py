@@ -160,7 +160,8 @@ class RunConfig:
         weights = self.train.task_weights
         if weights and len(weights) != len(self.schema.labels):
             raise ConfigError(
-                f"train.task_weights: received {len(weights)} weights, expected one for each label {list(self.schema.labels)}"
+                f"train.task_weights: received {len(weights)} weights, expected one for each label "
+                f"{list(self.schema.labels)}"
             )
 
     def hash(self) -> str:

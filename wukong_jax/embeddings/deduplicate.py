@@ -19,8 +19,8 @@ def merge_by_slot(
 ) -> tuple[MergedRows, Int[Array, "rows"]]:
     """Merge without a sort: each row's last writer into `scratch` represents it. Fast on CPU.
 
-    `scratch` needs no clearing between steps: only entries written in this step are read. Ids past the end are left out.
-    Which duplicate represents a row is not specified; the result depends on it only in the order of summation.
+    `scratch` needs no clearing between steps: only entries written in this step are read. Ids past the end are left
+    out. Which duplicate represents a row is not specified; only the order of summation depends on it.
     """
     rows, order = scratch.shape[0], jnp.arange(ids.shape[0], dtype=jnp.int32)
     scratch = scratch.at[ids].set(order, mode="drop")

@@ -1,6 +1,7 @@
 """Optimizers of the touched rows: SGD, Adagrad, row-wise Adagrad, lazy Adam.
 
-All take each row once, with the gradient summed over the batch. Rows that no example touched do not change, nor do their slots.
+All take each row once, with the gradient summed over the batch. Rows that no example touched do not change, nor do
+their slots.
 """
 
 from collections.abc import Callable
@@ -17,19 +18,19 @@ Slots = dict[str, jax.Array]
 
 
 class RowOptimizer(NamedTuple):
-    """`init(rows, width)` makes the slot variables; `delta(gradients, slots, step)` gives the row change at rate 1 and the new slots."""
+    """`init(rows, width)` makes the slots; `delta(gradients, slots, step)` gives the change at rate 1 and new slots."""
 
     init: Callable[[int, int], Slots]
     delta: Callable[[jax.Array, Slots, jax.Array], tuple[jax.Array, Slots]]
 
 
 def sgd() -> RowOptimizer:
-    """W <- w - lr g."""
+    """Plain descent: w <- w - lr g."""
     return RowOptimizer(lambda rows, width: {}, lambda gradients, slots, step: (-gradients, {}))
 
 
 def adagrad(initial_accumulator: float, epsilon: float = 1e-7) -> RowOptimizer:
-    """A <- a + g^2; w <- w - lr g / sqrt(a + epsilon), element by element (Duchi et al. 2011; as optax.adagrad)."""
+    """Element by element, a <- a + g^2; w <- w - lr g / sqrt(a + epsilon) (Duchi et al. 2011; as optax.adagrad)."""
 
     def delta(gradients: jax.Array, slots: Slots, step: jax.Array) -> tuple[jax.Array, Slots]:
         total = slots["sum_of_squares"] + jnp.square(gradients)
@@ -41,7 +42,7 @@ def adagrad(initial_accumulator: float, epsilon: float = 1e-7) -> RowOptimizer:
 
 
 def rowwise_adagrad(initial_accumulator: float, epsilon: float = 1e-7) -> RowOptimizer:
-    """A <- a + mean(g^2); w <- w - lr g / sqrt(a + epsilon), with one a per row (the paper's choice for its tables)."""
+    """One a per row, a <- a + mean(g^2); w <- w - lr g / sqrt(a + epsilon) (the paper's choice for its tables)."""
 
     def delta(gradients: jax.Array, slots: Slots, step: jax.Array) -> tuple[jax.Array, Slots]:
         total = slots["sum_of_squares"] + jnp.square(gradients).mean(axis=-1)

@@ -80,7 +80,7 @@ class EmbeddingPlan:
 def plan_embeddings(schema: DatasetSchema, specs: TableSpecs, config: TablesConfig) -> EmbeddingPlan:
     """Stack the tables of one width and rule, in the order of the specs; raises `ConfigError`.
 
-    A table that no rule matches, a lookup of an unknown table or feature, and a stack of more rows than int32 ids reach are errors.
+    Errors: a table that no rule matches, a lookup of an unknown table or feature, more rows than int32 ids reach.
     """
     check_unique("embedding plan: tables", [table.name for table in specs.tables])
     rules = {table.name: _rule_of(table, config) for table in specs.tables}

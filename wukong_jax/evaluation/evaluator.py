@@ -30,11 +30,11 @@ def evaluate_split(eval_step: EvalStep, split: Split, batch_size: int, *, exact:
     for task, label in enumerate(split.schema.labels):
         metrics: dict[str, Any] = dict(compute_metrics(states[task]))
         if exact:
-            logits = np.concatenate(scores)[: split.rows, task]
+            ranking = np.concatenate(scores)[: split.rows, task]
             labels = np.asarray(split.columns["labels"][:, task])
-            metrics["auc"] = exact_auc(labels, logits)
+            metrics["auc"] = exact_auc(labels, ranking)
             if "group" in split.columns:
-                metrics["gauc"] = grouped_auc(labels, logits, np.asarray(split.columns["group"])).gauc
+                metrics["gauc"] = grouped_auc(labels, ranking, np.asarray(split.columns["group"])).gauc
         suffix = "" if len(split.schema.labels) == 1 else f"/{label}"
         found |= {name + suffix: float(value) for name, value in metrics.items()}
     return found

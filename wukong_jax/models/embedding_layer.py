@@ -1,5 +1,7 @@
 """The embedding layer (paper, section 3.2): every feature becomes one or more embeddings of width d."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -59,7 +61,7 @@ class EmbeddingLayer(nn.Module):
     @nn.compact
     def __call__(self, inputs: Inputs, *, train: bool = False) -> Float[Array, "batch n d"]:
         """Look the features up in the gathered rows and lift what is not of width d."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         special = {item.feature for item in self.config.important}
         special |= {name for group in self.config.groups for name in group.features}
         plain = [feature.name for feature in self.schema.id_features if feature.name not in special]
@@ -74,8 +76,8 @@ class EmbeddingLayer(nn.Module):
             parts.append(self._split(lift(inputs.numeric.astype(self.dtype), train=train)))
         for name, columns in self.schema.vector_slices().items():
             vector = inputs.vectors[:, columns].astype(self.dtype)
-            lift = nn.Dense(self.config.vector_embeddings * self.width, name=f"vector_{name}", **types)
-            parts.append(self._split(lift(vector)))
+            linear = nn.Dense(self.config.vector_embeddings * self.width, name=f"vector_{name}", **types)
+            parts.append(self._split(linear(vector)))
         return jnp.concatenate([part.astype(self.dtype) for part in parts], axis=1)
 
     def _split(self, x: Float[Array, "batch values"]) -> Float[Array, "batch n d"]:

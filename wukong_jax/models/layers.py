@@ -1,6 +1,7 @@
 """Layers that several models share: MLP, linear output, LayerNorm."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,7 +28,7 @@ logit_init = nn.initializers.normal(0.01)
 class MLP(nn.Module):
     """Hidden layers as the config says, then a linear layer to `outputs` values (none if `outputs` is None).
 
-    Hidden kernels are He-normal for the ReLU that follows, the last one is Glorot-normal unless said otherwise; biases start at 0.
+    Hidden kernels are He-normal for the ReLU that follows, the last one Glorot-normal unless said otherwise; biases 0.
     """
 
     config: MLPConfig
@@ -39,7 +40,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch inputs"], *, train: bool = False) -> Float[Array, "batch outputs"]:
         """Map each example's vector; in training, dropout is on and BatchNorm uses the batch's own statistics."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for index, width in enumerate(self.config.widths):
             x = nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=f"hidden_{index}", **types)(x)
             if self.config.batch_norm:

@@ -5,7 +5,7 @@ its tables are declared beside it, so that they live outside the module's parame
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,12 +22,12 @@ from wukong_jax.models.wukong import Wukong
 class Entry(NamedTuple):
     """How a model config becomes a module and its tables."""
 
-    module: Callable[[ModelConfig, DatasetSchema], nn.Module]
-    tables: Callable[[ModelConfig, DatasetSchema], TableSpecs]
+    module: Callable[[Any, DatasetSchema], nn.Module]
+    tables: Callable[[Any, DatasetSchema], TableSpecs]
 
 
 def _wukong(config: WukongConfig, schema: DatasetSchema) -> nn.Module:
-    types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
+    types: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
     embedding_layer = EmbeddingLayer(schema, config.embedding, config.width, **types)
     return Wukong(config, embedding_layer, len(schema.labels))
 

@@ -1,9 +1,11 @@
 """Wukong's interaction stack (arXiv 2403.02545, section 3): FMB, LCB, the layer, and the model.
 
-Initialisation, on purpose: after LayerNorm the entries of X have unit variance, so Y, W_L and the residual projection are
-N(0, 1/n), which keeps X^T Y, LCB(X) and R(X) at unit variance whatever n is. (A Y of unit variance makes the FM's output grow
-with n; the LayerNorm behind it hides that forward, but the gradient of X through the FM is then out of proportion.)
+Initialisation, on purpose: after LayerNorm the entries of X have unit variance, so Y, W_L and the residual projection
+are N(0, 1/n), which keeps X^T Y, LCB(X) and R(X) at unit variance whatever n is. (A Y of unit variance makes the FM's
+output grow with n; the LayerNorm behind it hides that forward, but the gradient through the FM is out of proportion.)
 """
+
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,7 +24,10 @@ over_embeddings = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class AttentiveProjection(nn.Module):
-    """Y = Y_static + reshape(MLP(LN(flatten(W_c X))), [n, k]): a projection of each example's own (our reading of section 3.6)."""
+    """A projection of each example's own: Y = Y_static + reshape(MLP(LN(flatten(W_c X))), [n, k]) / sqrt(n).
+
+    Section 3.6 says only "linearly compressed input through an MLP"; this is our reading of it.
+    """
 
     rank: int
     config: AttentiveConfig
@@ -33,7 +38,7 @@ class AttentiveProjection(nn.Module):
     def __call__(self, x: Float[Array, "batch n d"], *, train: bool = False) -> Float[Array, "batch n k"]:
         """The example's Y."""
         batch, n, _ = x.shape
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         static = self.param("static", over_embeddings, (n, self.rank), self.param_dtype)
         compress = self.param("compress", over_embeddings, (n, self.config.compressed or self.rank), self.param_dtype)
         compressed = jnp.einsum("bnd,nm->bmd", x, compress.astype(self.dtype))
@@ -43,7 +48,7 @@ class AttentiveProjection(nn.Module):
 
 
 class FactorizationMachineBlock(nn.Module):
-    """FMB(X) = reshape(MLP(LN(flatten(FM(X)))), [n_F, d]) (section 3.4), FM full, low-rank or attentive (section 3.6)."""
+    """FMB(X) = reshape(MLP(LN(flatten(FM(X)))), [n_F, d]) (section 3.4); FM full, low-rank or attentive (3.6)."""
 
     num_embeddings: int
     mlp: MLPConfig = MLPConfig()
@@ -57,7 +62,7 @@ class FactorizationMachineBlock(nn.Module):
     def __call__(self, x: Float[Array, "batch n d"], *, train: bool = False) -> Float[Array, "batch n_F d"]:
         """Map n embeddings to n_F embeddings of all their pairwise interactions."""
         batch, n, d = x.shape
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if self.fm == "full":
             interactions = full_fm(x)
         elif self.fm == "low_rank":
@@ -87,7 +92,10 @@ class LinearCompressBlock(nn.Module):
 
 
 class WukongLayer(nn.Module):
-    """X' = LN(concat(FMB(X), LCB(X)) + R(X)) over d; R is the identity if n = n_F + n_L, else a linear map (section 3.3)."""
+    """X' = LN(concat(FMB(X), LCB(X)) + R(X)), LN over d (section 3.3).
+
+    R is the identity if n = n_F + n_L, else a linear map over the embedding axis.
+    """
 
     num_fmb: int
     num_lcb: int
@@ -105,7 +113,7 @@ class WukongLayer(nn.Module):
     def __call__(self, x: Float[Array, "batch n d"], train: bool = False) -> Float[Array, "batch n_out d"]:
         """Map n embeddings to n_F + n_L embeddings."""
         batch, n, d = x.shape
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         fmb = FactorizationMachineBlock(
             self.num_fmb, self.fmb_mlp, self.fm, self.rank, self.attentive, name="fmb", **types
         )
@@ -132,7 +140,7 @@ class Wukong(nn.Module):
     def __call__(self, inputs: Inputs, *, train: bool = False) -> Float[Array, "batch tasks"]:
         """Logits in float32."""
         config = self.config
-        types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
+        types: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
         x = self.embedding_layer(inputs, train=train)
         layer_class = nn.remat(WukongLayer, static_argnums=(2,)) if config.remat else WukongLayer
         for index in range(config.num_layers):

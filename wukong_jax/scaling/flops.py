@@ -1,7 +1,7 @@
 """FLOPs and parameters of a model from its traced program: nothing is allocated or run.
 
-Convention (the paper's, section 7.1.2): training takes 3 x the forward FLOPs, one for the forward and two for the backward pass.
-Only matrix products count, 2 FLOPs per multiply-add; LayerNorm, activations, pooling and lookups do not.
+Convention (the paper's, section 7.1.2): training takes 3 x the forward FLOPs, one for the forward and two for the
+backward pass. Only matrix products count, 2 FLOPs per multiply-add; LayerNorm, activations, pooling and lookups do not.
 """
 
 import math
@@ -62,7 +62,7 @@ def describe_cost(config: RunConfig) -> Cost:
     tables = {stack.name: jax.ShapeDtypeStruct((stack.rows, stack.width), jnp.float32) for stack in plan.stacks}
     batch = jax.eval_shape(lambda: blank_batch(config, 1))
 
-    def forward(variables: Any, tables: Any, batch: Any) -> jax.Array:
+    def forward(variables: Any, tables: Any, batch: Any) -> Any:
         return model.apply(variables, make_inputs(plan, batch, tables), train=False)
 
     traced = jax.make_jaxpr(forward)(variables, tables, batch)
@@ -89,8 +89,9 @@ def matmul_flops(jaxpr: core.Jaxpr, prefix: str = "", repeats: int = 1) -> Itera
         path = "/".join(part for part in (prefix, str(equation.source_info.name_stack)) if part)
         if equation.primitive.name == "dot_general":
             contracted, _ = equation.params["dimension_numbers"][0]
-            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            yield path, repeats * 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            left: Any = equation.invars[0].aval
+            out: Any = equation.outvars[0].aval
+            yield path, repeats * 2 * math.prod(left.shape[axis] for axis in contracted) * math.prod(out.shape)
         inner_repeats = repeats * equation.params.get("length", 1) if equation.primitive.name == "scan" else repeats
         for inner in _inner_programs(equation.params):
             yield from matmul_flops(inner, path, inner_repeats)

@@ -58,16 +58,17 @@ class Checkpoints:
         self._read_only = read_only
         self._damaged = self.folder.with_name(self.folder.name + ".damaged")
         self._best = _KeepBest()
-        with _quiet():
-            options = ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), self._best]),
-                cleanup_tmp_directories=not read_only,
-                create=not read_only,
-                read_only=read_only,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
-            )
-            handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
-            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(_without_log())  # until closed: Orbax also logs from threads of its own
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), self._best]),
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
+        )
+        handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def __enter__(self) -> "Checkpoints":
         """The open checkpoints."""
@@ -78,8 +79,8 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            with _quiet():
-                self._manager.close()
+            self._manager.close()
+            self._quiet.close()
 
     def steps(self) -> list[int]:
         """Steps with a whole checkpoint, in order."""
@@ -97,19 +98,18 @@ class Checkpoints:
         saved = jax.tree.map(jnp.copy, stored_part(state))
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(saved), progress=ocp.args.JsonSave(progress))
         self._best.step = best_step
-        with self._write_errors(), _quiet():
+        with self._write_errors():
             self._manager.save(step, args=arguments)
 
     def wait(self) -> None:
         """Block until everything saved is on disk; raises `CheckpointError` if it could not be written."""
-        with self._write_errors(), _quiet():
+        with self._write_errors():
             self._manager.wait_until_finished()
 
     def progress(self, step: int) -> dict[str, Any]:
         """The JSON part of one checkpoint; raises `DamagedCheckpoint`."""
         self._check_files(step)
-        with _quiet():
-            return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+        return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
 
     def restore(self, step: int, expected: TrainState) -> Restored:
         """Read one checkpoint into the shapes and shardings of `expected`; raises `CheckpointError` if they differ.
@@ -118,19 +118,18 @@ class Checkpoints:
         `DamagedCheckpoint` if a file is missing or was altered.
         """
         self._check_files(step)
-        with _quiet():
-            found = self._manager.item_metadata(step)["state"].tree
-            differences = compare_trees(found, stored_part(expected))
-            if differences:
-                lines = "\n  ".join(differences[:20])
-                raise CheckpointError(
-                    f"checkpoint {self.folder / str(step)} does not fit this model:\n  {lines}\n"
-                    "train into another folder with --run-dir, or start anew with --fresh --force"
-                )
-            arguments = ocp.args.Composite(
-                state=ocp.args.StandardRestore(stored_part(expected)), progress=ocp.args.JsonRestore()
+        found = self._manager.item_metadata(step)["state"].tree
+        differences = compare_trees(found, stored_part(expected))
+        if differences:
+            lines = "\n  ".join(differences[:20])
+            raise CheckpointError(
+                f"checkpoint {self.folder / str(step)} does not fit this model:\n  {lines}\n"
+                "train into another folder with --run-dir, or start anew with --fresh --force"
             )
-            item = self._manager.restore(step, args=arguments)
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardRestore(stored_part(expected)), progress=ocp.args.JsonRestore()
+        )
+        item = self._manager.restore(step, args=arguments)
         scratch = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), expected.scratch)
         return Restored(step, TrainState(**item["state"], scratch=scratch), item["progress"])
 
@@ -175,8 +174,7 @@ class Checkpoints:
         target = self._damaged / str(step)
         shutil.rmtree(target, ignore_errors=True)
         (self.folder / str(step)).rename(target)
-        with _quiet():
-            self._manager.reload()
+        self._manager.reload()
         return f"put aside in {self._damaged}, "
 
     @contextlib.contextmanager
@@ -210,8 +208,8 @@ def compare_trees(found: Any, expected: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Orbax's own log lines off the progress display."""
+def _without_log() -> Iterator[None]:
+    """Keep Orbax's own log lines off the display; its errors are raised, and told by us."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -45,7 +45,8 @@ class LiveDisplay:
 
     def update(self, step: int, loss: float, examples_per_second: float, waiting: float) -> None:
         """Redraw."""
-        fields = {"rate": f"{examples_per_second:,.0f}", "loss": f"{loss:.4f}", "wait": f"{waiting:.0%}"}
+        rate, wait = f"{examples_per_second:,.0f}", f"{waiting:.0%}"
+        fields: dict[str, Any] = {"rate": rate, "loss": f"{loss:.4f}", "wait": wait}
         self._progress.update(self._task, completed=step, **fields)
 
     def message(self, text: str) -> None:

@@ -125,7 +125,7 @@ class Loop:
         examples_per_second, waiting = clock.lap(config.batch_size)
         self.display.update(self.progress.step, loss, examples_per_second, waiting)
         self._record("train", {"logloss": loss})
-        self.state = self.state.replace(loss_sum=jnp.zeros_like(self.state.loss_sum))
+        self.state = dataclasses.replace(self.state, loss_sum=jnp.zeros_like(self.state.loss_sum))
 
     def _validate(self) -> float | None:
         """Evaluate, react to the score; the score if it is the best so far, else None."""
@@ -134,7 +134,8 @@ class Loop:
             metrics = _by_task(self.program.config.schema.labels, [compute_metrics(m) for m in self.state.progressive])
             self._record("progressive", metrics)
             self.display.message(f"step {self.progress.step}: progressive {_shown(metrics)}")
-            self.state = self.state.replace(progressive=tuple(init_metrics() for _ in self.state.progressive))
+            blank = tuple(init_metrics() for _ in self.state.progressive)
+            self.state = dataclasses.replace(self.state, progressive=blank)
         if not has_validation(self.store):
             return None
         evaluate = lambda states, batch: self.program.eval_step(self.state, states, batch)  # noqa: E731
@@ -146,7 +147,7 @@ class Loop:
             raise _diverged(f"validation {config.monitor} is {score}", self.progress.step)
         best = self.progress.see_score(score, config.plateau)
         scale = jnp.full_like(self.state.learning_rate_scale, self.progress.learning_rate_scale)
-        self.state = self.state.replace(learning_rate_scale=scale)
+        self.state = dataclasses.replace(self.state, learning_rate_scale=scale)
         self.display.message(f"step {self.progress.step}: validation {_shown(metrics)}{'  (best)' if best else ''}")
         return score if best else None
 

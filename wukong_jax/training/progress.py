@@ -39,7 +39,7 @@ class Progress:
     def see_score(self, score: float, plateau: PlateauConfig | None) -> bool:
         """React to a validation score (higher is better); True if it is the best so far.
 
-        The rate falls after `patience` evaluations without a better score, and training stops after `stop_after` of them.
+        The rate falls after `patience` evaluations without a better score; after `stop_after` of them training stops.
         """
         margin = plateau.min_delta if plateau is not None else 0.0
         if self.best_score is None or score > self.best_score + margin:

@@ -150,7 +150,7 @@ def check_validation(config: RunConfig, store: Store) -> None:
     for name, column in zip(config.schema.labels, labels.T, strict=True):
         if config.train.monitor == "auc" and column.min() == column.max():
             raise ConfigError(
-                f"train.monitor: label {name!r} is {column[0]:g} in all rows of the split {VALIDATION!r}, so that its AUC "
+                f"train.monitor: label {name!r} is {column[0]:g} in all rows of the split {VALIDATION!r}, so its AUC "
                 "is undefined; use --train.monitor logloss, or prepare the data with another split"
             )
 

@@ -1,5 +1,6 @@
 """Everything that a training step reads and writes."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -64,15 +65,11 @@ def blank_batch(config: RunConfig, rows: int) -> Batch:
 
 def init_variables(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, key: jax.Array) -> dict[str, Any]:
     """Parameters and BatchNorm statistics of the dense side."""
-
-    def init() -> dict[str, Any]:
-        tables = {stack.name: jnp.zeros((1, stack.width)) for stack in plan.stacks}
-        inputs = make_inputs(plan, blank_batch(config, 1), tables)
-        # one row is enough for shapes, except for a whole table that a model reads
-        whole = {stack.name: jnp.zeros((stack.rows, stack.width)) for stack in plan.dense}
-        return model.init({"params": key}, inputs.replace(tables=whole), train=False)
-
-    return init()
+    tables = {stack.name: jnp.zeros((1, stack.width)) for stack in plan.stacks}
+    inputs = make_inputs(plan, blank_batch(config, 1), tables)
+    # one row is enough for shapes, except for a whole table that a model reads
+    whole = {stack.name: jnp.zeros((stack.rows, stack.width)) for stack in plan.dense}
+    return dict(model.init({"params": key}, dataclasses.replace(inputs, tables=whole), train=False))
 
 
 def init_state(

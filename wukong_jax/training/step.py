@@ -68,7 +68,8 @@ def make_train_step(
             rate = stack.rule.learning_rate * factor(state.step) * state.learning_rate_scale
             tables[name], slots[name] = update_rows(tables[name], slots[name], merged, stack.rule, rate, state.step)
 
-        return state.replace(
+        return dataclasses.replace(
+            state,
             step=state.step + 1,
             params=dense["params"],
             batch_stats=batch_stats,
@@ -97,7 +98,8 @@ def predict(model: nn.Module, plan: EmbeddingPlan, state: TrainState, batch: Bat
     variables = {"params": state.params}
     if state.batch_stats:
         variables["batch_stats"] = state.batch_stats
-    return model.apply(variables, make_inputs(plan, batch, state.tables), train=False)
+    logits: Any = model.apply(variables, make_inputs(plan, batch, state.tables), train=False)
+    return logits
 
 
 def score(metrics: Metrics, logits: Float[Array, "batch tasks"], batch: Batch) -> Metrics:
