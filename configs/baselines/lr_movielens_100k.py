@@ -7,7 +7,7 @@ import dataclasses
 
 from configs.movielens_100k import get_config as movielens_100k
 from wukong_jax.config.models import LogisticRegressionConfig
-from wukong_jax.config.optimizer import TableRule, TablesConfig
+from wukong_jax.config.optimizer import OptimizerConfig, TableRule, TablesConfig
 from wukong_jax.config.run import RunConfig
 
 
@@ -17,5 +17,6 @@ def get_config() -> RunConfig:
         movielens_100k(),
         name="lr_movielens_100k",
         model=LogisticRegressionConfig(),
-        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=1e-2, l2=1e-5),)),
+        optimizer=OptimizerConfig(learning_rate=3e-2),
+        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=3e-2, l2=1e-5),)),
     )
