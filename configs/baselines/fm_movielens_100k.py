@@ -16,7 +16,7 @@ def get_config() -> RunConfig:
     return dataclasses.replace(
         movielens_100k(),
         name="fm_movielens_100k",
-        model=FactorizationMachineConfig(width=16),
+        model=FactorizationMachineConfig(width=32),
         optimizer=OptimizerConfig(learning_rate=1e-3),
-        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=3e-3, l2=3e-5),)),
+        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=3e-3, l2=5e-5),)),
     )

@@ -6,6 +6,7 @@ from wukong_jax.config.layers import EmbeddingConfig, FeatureGroup, ImportantFea
 from wukong_jax.config.models import (
     AttentiveConfig,
     FactorizationMachineConfig,
+    LayerConfig,
     LayerOverride,
     LogisticRegressionConfig,
     WukongConfig,
@@ -112,6 +113,6 @@ def test_a_bad_value_is_refused_with_its_field_and_what_was_received(kind, setti
 
 def test_a_layer_takes_the_models_settings_where_it_has_none():
     config = WukongConfig(num_layers=2, layers=(LayerOverride(num_fmb=3), LayerOverride(rank=2, fmb_mlp=MLPConfig())))
-    assert config.layer(0) == LayerOverride(3, config.num_lcb, config.rank, config.fmb_mlp)
-    assert config.layer(1) == LayerOverride(config.num_fmb, config.num_lcb, 2, MLPConfig())
-    assert WukongConfig().layer(1) == LayerOverride(8, 8, 8, MLPConfig((64,)))
+    assert config.layer(0) == LayerConfig(3, config.num_lcb, config.rank, config.fmb_mlp)
+    assert config.layer(1) == LayerConfig(config.num_fmb, config.num_lcb, 2, MLPConfig())
+    assert WukongConfig().layer(1) == LayerConfig(8, 8, 8, MLPConfig((64,)))

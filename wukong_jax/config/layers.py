@@ -26,8 +26,8 @@ class MLPConfig:
     def __post_init__(self) -> None:
         """Check widths and dropout; raises `ConfigError`."""
         for width in self.widths:
-            check_positive("widths", width)
-        check_between("dropout", self.dropout, 0.0, 1.0)
+            check_positive("mlp.widths", width)
+        check_between("mlp.dropout", self.dropout, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
