@@ -5,7 +5,8 @@ ARGS ?=
 JOBS ?= 2
 VENV := .venv$(patsubst python%,-%,$(filter-out python3 python,$(notdir $(PYTHON))))
 RUN := $(VENV)/bin/python
-PYTEST := $(RUN) -m pytest -n $(JOBS)
+# one worker a file, which keeps the programs that its tests share compiled
+PYTEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile
 # Directories that run in little time and touch every library whose versions differ between the Python versions.
 FAST := $(wildcard $(addprefix tests/,config data embeddings evaluation models ops))
 

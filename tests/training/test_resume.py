@@ -78,11 +78,11 @@ def test_stops_after_every_step_change_nothing(tiny_store, tmp_path, undisturbed
 @pytest.mark.parametrize(
     ("update", "name"),
     [
-        ("row_sparse", "sgd"),
+        pytest.param("row_sparse", "sgd", marks=pytest.mark.slow),
         ("row_sparse", "rowwise_adagrad"),
         ("row_sparse", "adam"),
         ("dense", "adam"),
-        ("dense", "adagrad"),
+        pytest.param("dense", "adagrad", marks=pytest.mark.slow),
     ],
 )
 def test_every_table_optimizer_resumes(update, name, tiny_store, tmp_path, undisturbed):

@@ -381,7 +381,7 @@ def test_a_plateau_without_a_validation_split_is_refused(tmp_path):
 def test_an_undefined_monitor_is_refused_before_training(tmp_path):
     store = write_store(tmp_path / "store", rows={"train": 70, "valid": 1, "test": 9}).path
     with pytest.raises(
-        ConfigError, match=r"label 'label' is [01] in all rows of split 'valid'.*--train.monitor logloss"
+        ConfigError, match=r"label 'label' is [01] in all rows of the split 'valid'.*--train.monitor logloss"
     ):
         train(plain_config(store), tmp_path / "run", memory_console())
     assert train(plain_config(store, monitor="logloss"), tmp_path / "run", memory_console())["steps"] == STEPS

@@ -89,14 +89,14 @@ class Checkpoints:
     def save(self, state: TrainState, progress: dict[str, Any], best_step: int | None = None) -> None:
         """Write state and progress in the background; the checkpoint of `best_step` is kept besides the latest ones.
 
-        The arrays are copied first: the next step overwrites the donated ones in place while the write goes on.
+        When this returns the arrays have been copied to the host, so the next step may overwrite the donated ones.
         Raises `CheckpointError` if this write, or the one before, cannot be completed (a full or read-only disk).
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        saved = jax.tree.map(jnp.copy, stored_part(state))
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(saved), progress=ocp.args.JsonSave(progress))
+        saved = ocp.args.StandardSave(stored_part(state))
+        arguments = ocp.args.Composite(state=saved, progress=ocp.args.JsonSave(progress))
         self._best.step = best_step
         with self._write_errors():
             self._manager.save(step, args=arguments)
