@@ -291,6 +291,12 @@ def test_fresh_deletes_nothing_when_the_new_run_cannot_start(config, tmp_path, i
     assert listing(tmp_path / "run") == before
 
 
+def test_two_processes_do_not_train_into_one_folder(config, tmp_path):
+    with run.only_process(tmp_path / "run"), pytest.raises(ConfigError, match="another process is training this run"):
+        train(config, tmp_path / "run", memory_console())
+    assert train(config, tmp_path / "run", memory_console())["steps"] > 0
+
+
 def test_a_folder_that_cannot_be_written_is_refused(config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"run folder .*file/run cannot be written .*--run-dir"):

@@ -1,10 +1,11 @@
 """One run from config to record: open the data, resume or start, train, evaluate the best checkpoint, report."""
 
 import contextlib
+import fcntl
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from wukong_jax.training.record import make_record, read_records, write_records
 from wukong_jax.training.state import TrainState
 
 CONFIG_FILE, RECORD_FILE, CURVES_FILE, CHECKPOINTS = "config.json", "record.jsonl", "curves.png", "checkpoints"
-EVENTS = "tensorboard"
+EVENTS, LOCK_FILE = "tensorboard", ".lock"
 RUN_FILES = (RECORD_FILE, CURVES_FILE, EVENTS, f"{CHECKPOINTS}.damaged", CHECKPOINTS, CONFIG_FILE)
 
 
@@ -57,9 +58,16 @@ def train(
     check_validation(config, store)
     steps = total_steps(config, store)
     program = build_program(config, steps)
-    if anew:  # only now that nothing stands in the way of the new run
-        delete_run(folder)
-    make_folder(folder)
+    with only_process(folder):
+        if anew:  # only now that nothing stands in the way of the new run
+            delete_run(folder)
+        return _train_here(program, store, steps, folder, console)
+
+
+def _train_here(
+    program: Program, store: Store, steps: int, folder: pathlib.Path, console: rich.console.Console
+) -> dict[str, Any]:
+    config = program.config
     with Checkpoints(folder / CHECKPOINTS, config.train.keep_last) as checkpoints:
         state, progress = _resume_or_start(program, store, checkpoints, console)
         write_text(folder / CONFIG_FILE, json.dumps(to_plain(config), indent=1))
@@ -170,15 +178,22 @@ def delete_run(folder: pathlib.Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def make_folder(folder: pathlib.Path) -> None:
-    """Create the run folder; raises `ConfigError` if it cannot be written to."""
+@contextlib.contextmanager
+def only_process(folder: pathlib.Path) -> Iterator[None]:
+    """Create the run folder and keep other processes out of it while the block runs; raises `ConfigError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        lock = (folder / LOCK_FILE).open("w")
     except OSError as error:
         raise ConfigError(f"run folder {folder} cannot be written ({error}); choose another with --run-dir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back by the system however the process ends
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{folder}: another process is training this run; wait for it, or choose another folder with --run-dir"
+            ) from error
+        yield
 
 
 def _resume_or_start(
