@@ -8,6 +8,7 @@ import pytest
 
 from tests.tiny import write_store
 from wukong_jax.cli import main
+from wukong_jax.data.store import StoreWriter
 
 
 def evaluated(capsys, *arguments):
@@ -33,14 +34,24 @@ def test_the_table_shows_every_metric(trained, capsys):
     assert main(["evaluate", "--run", str(trained.folder)]) == 0
     shown = capsys.readouterr().out
     for name, value in trained.record["results"]["test"].items():
-        assert re.search(rf"\b{name}\b.*{value:.6f}", shown), name
+        assert re.search(
+            rf"\b{name}\b.*" + (f"{value:,.0f}" if name in ("examples", "nonfinite") else f"{value:.6f}"), shown
+        ), name
 
 
 def test_another_store_of_the_same_schema(trained, capsys, tmp_path):
-    other = write_store(tmp_path / "other", trained.store.schema)
-    found = evaluated(capsys, "--run", trained.folder, "--store", other.path)
-    assert found["examples"] == other.split("test").rows
+    with StoreWriter(tmp_path / "other", trained.store.schema, trained.store.encoding) as writer:
+        for file in (trained.store.path / "vocabularies").iterdir():
+            writer.add_file(f"vocabularies/{file.name}", file.read_bytes())
+        writer.append("test", {kind: values[:20] for kind, values in trained.store.split("test").columns.items()})
+    found = evaluated(capsys, "--run", trained.folder, "--store", tmp_path / "other")
+    assert found["examples"] == 20
     assert found["logloss"] != trained.record["results"]["test"]["logloss"]
+
+
+def test_a_store_that_encodes_values_in_another_way_is_refused(trained, capsys, tmp_path):
+    other = write_store(tmp_path / "other", trained.store.schema)
+    assert "encodes values in another way" in refused(capsys, "--run", trained.folder, "--store", other.path)
 
 
 def refused(capsys, *arguments):
@@ -55,7 +66,7 @@ def test_bad_input_is_an_error_with_exit_code_2(trained, two_labels, capsys, tmp
         capsys, "--run", trained.folder, "--split", "tset"
     )
     assert "is no run folder" in refused(capsys, "--run", tmp_path / "nothing")
-    assert "no such folder" in refused(capsys, "--run", trained.folder, "--store", tmp_path / "nothing")
+    assert "does not exist" in refused(capsys, "--run", trained.folder, "--store", tmp_path / "nothing")
     other = refused(capsys, "--run", trained.folder, "--store", two_labels.store.path)
     assert "does not have the schema of the config" in other
     assert 'labels: ["label"] -> ["click", "buy"]' in other

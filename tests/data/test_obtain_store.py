@@ -8,6 +8,7 @@ from tests.tiny import SCHEMA, memory_console, printed, write_store
 from wukong_jax.config.run import DataConfig
 from wukong_jax.data import obtain_store as module
 from wukong_jax.data.obtain_store import obtain_store, store_path
+from wukong_jax.data.recipes import load_recipe
 from wukong_jax.data.schema import CategoricalFeature
 from wukong_jax.errors import DataError
 
@@ -43,6 +44,7 @@ def test_a_missing_store_without_a_recipe_is_an_error(tmp_path):
 
 
 def test_a_recipe_prepares_once(tmp_path, recipe):
+    (tmp_path / "raw").mkdir()
     config = DataConfig(recipe="made_up", root=str(tmp_path / "data"), source=str(tmp_path / "raw"))
     console = memory_console()
     store = obtain_store(config, SCHEMA, console)
@@ -54,6 +56,25 @@ def test_a_recipe_prepares_once(tmp_path, recipe):
     assert obtain_store(config, SCHEMA, again).digest == store.digest
     assert len(recipe.calls) == 1
     assert printed(again) == ""
+
+
+def test_a_source_that_does_not_exist_is_named_even_if_the_store_is_there(tmp_path, recipe):
+    obtain_store(DataConfig(recipe="made_up", root=str(tmp_path)), SCHEMA, memory_console())
+    config = DataConfig(recipe="made_up", root=str(tmp_path), source=str(tmp_path / "nothing"))
+    with pytest.raises(DataError, match=r"data.source: .*nothing does not exist"):
+        obtain_store(config, SCHEMA, memory_console())
+
+
+def test_a_store_of_another_source_is_not_taken_for_this_one(tmp_path):
+    rows = "\t".join(["1", *["3"] * 13, *["ab"] * 26]) + "\n"
+    (tmp_path / "small.txt").write_text(rows * 200)
+    (tmp_path / "large.txt").write_text(rows * 300)
+    schema = load_recipe("criteo_kaggle").SCHEMA
+    config = DataConfig(recipe="criteo_kaggle", root=str(tmp_path / "data"), source=str(tmp_path / "small.txt"))
+    first = obtain_store(config, schema, memory_console())
+    assert obtain_store(config, schema, memory_console()).digest == first.digest
+    with pytest.raises(DataError, match=r"was prepared from .*small.txt.* holds .*large.txt"):
+        obtain_store(dataclasses.replace(config, source=str(tmp_path / "large.txt")), schema, memory_console())
 
 
 def test_a_recipe_prepares_into_the_store_that_is_named(tmp_path, recipe):

@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in metrics.items():
-        table.add_row(name, f"{value:.6f}")
+        counts = name.partition("/")[0] in ("examples", "nonfinite")
+        table.add_row(name, f"{value:,.0f}" if counts else f"{value:.6f}")
     rich.console.Console().print(table)
     return 0

@@ -29,7 +29,7 @@ class PredictOptions:
     files: tuple[str, ...] = ()
     """Score these raw files, encoded with the store's vocabularies; values never seen get the out-of-vocabulary row."""
     format: Literal["csv", "tsv", "criteo", "parquet"] = "csv"
-    """Form of the raw files; csv and tsv have a header."""
+    """Form of the raw files; csv (with quotes) and tsv (without) have a header."""
     store: pathlib.Path | None = None
     """Store that holds the split or the vocabularies; by default the one that the run was trained on."""
 
@@ -69,7 +69,7 @@ def _raw_batches(run: "OpenRun", options: PredictOptions) -> "Iterator[Batch]":
     files = {"all": list(options.files)}
     makers = {
         "csv": sources.csv_source,
-        "tsv": lambda files: sources.csv_source(files, separator="\t"),
+        "tsv": lambda files: sources.csv_source(files, separator="\t", quote=None),
         "criteo": sources.criteo_source,
         "parquet": sources.parquet_source,
     }

@@ -7,11 +7,15 @@ import time
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import rich.console
 import tyro
 
 from wukong_jax.commands.config_source import config_source
+from wukong_jax.config.run import DataConfig
 from wukong_jax.data import sources
 from wukong_jax.data.ingest import Progress, ingest
+from wukong_jax.data.obtain_store import obtain_store
+from wukong_jax.data.recipes import load_recipe
 from wukong_jax.data.spec import (
     CategoricalColumn,
     FileSplit,
@@ -38,6 +42,7 @@ class PrepareOptions:
 
     Example: prepare --files clicks.csv --label clicked --categorical user item:5 --numeric price:signed_log1p
     --out data/clicks --write-config configs/clicks.py
+    Public data sets: prepare --recipe criteo_kaggle --source train.txt (see prepare --recipe NAME --help)
     """
 
     out: pathlib.Path
@@ -103,7 +108,12 @@ class PrepareOptions:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; raises `UserError` on bad options or bad input."""
+    if any(argument.partition("=")[0] == "--recipe" for argument in argv):
+        return _prepare_recipe(tyro.cli(RecipeOptions, args=list(argv), prog="python -m wukong_jax prepare"))
     options = tyro.cli(PrepareOptions, args=list(argv), prog="python -m wukong_jax prepare")
+    _refuse_unused(options)
+    if options.write_config is not None and options.write_config.exists():
+        raise ConfigError(f"--write-config: {options.write_config} exists and may hold your changes; name another file")
     spec, source = spec_of(options), source_of(options)
     began = time.perf_counter()
     store = ingest(source, spec, options.out, on_bad_rows=options.on_bad_rows, progress=_progress())
@@ -112,6 +122,53 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.write_config, config_source(options.out.name, str(options.out), store.schema))
         print(f"config: {options.write_config}")
     return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class RecipeOptions:
+    """Prepare a public data set as its recipe says, where `train.py` looks for it."""
+
+    recipe: str
+    """movielens_100k, movielens_1m, frappe, criteo_kaggle, criteo_terabyte or synthetic."""
+    source: str | None = None
+    """Local folder or file with the raw data; needed where the recipe cannot download it."""
+    root: str = "data"
+    """Folder for stores and downloads, as --data.root of train.py."""
+
+
+def _prepare_recipe(options: RecipeOptions) -> int:
+    data = DataConfig(recipe=options.recipe, source=options.source, root=options.root)
+    store = obtain_store(data, load_recipe(options.recipe).SCHEMA, rich.console.Console())
+    print(f"store: {store.path}  (schema {store.schema.hash()})")
+    return 0
+
+
+# Options that only some formats or split rules read: given with others they would be without effect.
+ONLY_WITH = {
+    "columns": ("format", ("csv", "tsv", "libfm")),
+    "separator": ("format", ("csv", "tsv")),
+    "quotes": ("format", ("csv", "tsv")),
+    "valid_from": ("split", ("time",)),
+    "test_from": ("split", ("time",)),
+    "valid_share": ("split", ("fraction", "group-time", None)),
+    "test_share": ("split", ("fraction", "group-time", None)),
+    "seed": ("split", ("fraction", None)),
+}
+
+
+def _refuse_unused(options: PrepareOptions) -> None:
+    """Raise `ConfigError` for an option that the chosen format or split rule does not read."""
+    defaults = {field.name: field.default for field in dataclasses.fields(PrepareOptions)}
+    for name, (decider, values) in ONLY_WITH.items():
+        if getattr(options, name) != defaults[name] and getattr(options, decider) not in values:
+            option, chosen = name.replace("_", "-"), getattr(options, decider)
+            known = " or ".join(f"--{decider} {value}" for value in values if value)
+            received = f"--{decider} {chosen}" if chosen else f"no --{decider}"
+            raise ConfigError(
+                f"--{option}: only read with {known}, received {received}; add it or leave --{option} out"
+            )
+    if options.format == "libfm" and len(options.label) > 1:
+        raise ConfigError(f"--label: a libfm file has one label, received {list(options.label)}")
 
 
 def source_of(options: PrepareOptions) -> sources.Source:

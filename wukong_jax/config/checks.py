@@ -1,5 +1,6 @@
 """Checks of single settings, with one form of message."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -7,14 +8,14 @@ from wukong_jax.errors import ConfigError
 
 
 def check_positive(field: str, value: int | float) -> None:
-    """Raise `ConfigError` unless `value` is above zero."""
-    if not value > 0:
+    """Raise `ConfigError` unless `value` is above zero and finite."""
+    if not (value > 0 and math.isfinite(value)):
         raise ConfigError(f"{field}: received {value}, expected a number above 0")
 
 
 def check_not_negative(field: str, value: int | float) -> None:
-    """Raise `ConfigError` unless `value` is zero or above."""
-    if not value >= 0:
+    """Raise `ConfigError` unless `value` is zero or above and finite."""
+    if not (value >= 0 and math.isfinite(value)):
         raise ConfigError(f"{field}: received {value}, expected 0 or more")
 
 

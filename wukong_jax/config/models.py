@@ -94,6 +94,8 @@ class WukongConfig:
         """Check sizes and the per-layer settings; raises `ConfigError`."""
         for name in ("width", "num_layers", "num_fmb", "num_lcb", "rank"):
             check_positive(f"model.{name}", getattr(self, name))
+        if not (self.use_fmb or self.use_lcb or self.residual):
+            raise ConfigError("model: use_fmb, use_lcb and residual are all off, so nothing reaches the head; keep one")
         if self.layers and len(self.layers) != self.num_layers:
             raise ConfigError(
                 f"model.layers: received {len(self.layers)} entries, expected none or num_layers={self.num_layers}"

@@ -91,7 +91,7 @@ class TrainConfig:
     plateau: PlateauConfig | None = None
     """Reduce-on-plateau and early stopping; None for neither."""
     checkpoint_every_steps: int = 1000
-    """Steps between checkpoints, besides the one after each evaluation."""
+    """Steps between checkpoints, besides the one after each evaluation with a better score."""
     keep_last: int = 2
     """Latest checkpoints kept, besides the best; with 2, a run survives damage to its last one."""
     log_every_steps: int = 50
@@ -115,6 +115,10 @@ class TrainConfig:
                 check_positive(f"train.{name}", getattr(self, name))
         for weight in self.task_weights:
             check_not_negative("train.task_weights", weight)
+        if self.task_weights and not any(self.task_weights):
+            raise ConfigError("train.task_weights: received only zeros, expected at least one weight above 0")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"train.seed: received {self.seed}, expected 0 to {2**32 - 1}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +128,13 @@ class MeshConfig:
     data: int = 1
     """Devices along which the batch is split."""
     model: int = 1
-    """Devices along which large parameters are split."""
+    """Devices along which parameters are split; only 1 so far, they are replicated."""
 
     def __post_init__(self) -> None:
         """Check sizes; raises `ConfigError`."""
         check_positive("mesh.data", self.data)
-        check_positive("mesh.model", self.model)
+        if self.model != 1:
+            raise ConfigError(f"mesh.model: received {self.model}, expected 1: parameters cannot be split yet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +142,7 @@ class RunConfig:
     """One training run: data, model, optimizers, loop."""
 
     name: str
-    """Name of the experiment; its runs lie under <output>/<name>."""
+    """Name of the experiment; its runs lie under runs/<name>."""
     schema: Annotated[DatasetSchema, tyro.conf.Fixed, tyro.conf.Suppress]
     """Features and vocabulary sizes; the store must have the same."""
     data: DataConfig
@@ -157,6 +162,10 @@ class RunConfig:
         """Check what concerns several parts; raises `ConfigError`."""
         if not self.schema.feature_names:
             raise ConfigError("schema: no feature; name at least one categorical, multi-hot, numeric or vector feature")
+        for name in ("batch_size", "eval_batch_size"):
+            size = getattr(self.train, name)
+            if size % self.mesh.data:
+                raise ConfigError(f"train.{name}: received {size}, expected a multiple of mesh.data={self.mesh.data}")
         weights = self.train.task_weights
         if weights and len(weights) != len(self.schema.labels):
             raise ConfigError(

@@ -161,3 +161,9 @@ def show_terms(name: str, terms: str, cache: pathlib.Path) -> None:
     if not shown.is_file() or shown.read_text(encoding="utf-8") != terms:
         print(terms)
         write_text(shown, terms)
+
+
+def source_files(source: pathlib.Path) -> dict[str, int]:
+    """Name and bytes of a file, or of the files in a folder: kept with a store, to tell sources apart."""
+    paths = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
+    return {path.name: path.stat().st_size for path in paths}

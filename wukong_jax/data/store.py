@@ -1,7 +1,7 @@
 """The columnar store: memory-mapped matrices by kind, schema, vocabularies and checksums.
 
     store/
-      store.json             format version, schema, encoding, and rows, bytes, SHA-256 of every file
+      store.json             format version, schema, encoding, rows, bytes and SHA-256 of every file, own checksum
       vocabularies/<feature>.parquet     columns value, count; row i holds id i + 1
       <split>/ids.i32  numeric.f32  vectors.f32  labels.f32  weights.f32  group.i64  time.i64
 
@@ -28,6 +28,7 @@ from wukong_jax.errors import ConfigError, DataError
 
 FORMAT_VERSION = 1
 MANIFEST = "store.json"
+VOCABULARIES = "vocabularies/"
 DTYPES = {"ids": "i4", "numeric": "f4", "vectors": "f4", "labels": "f4", "weights": "f4", "group": "i8", "time": "i8"}
 SUFFIXES = {"i4": "i32", "f4": "f32", "i8": "i64"}
 
@@ -72,7 +73,9 @@ class Store:
     encoding: dict[str, Any]
     splits: dict[str, Split]
     digest: str
-    """Hash of all files' checksums: equal for stores of the same content, wherever they lie."""
+    """Hash of the content: equal for stores with the same rows and encoding, wherever they lie."""
+    encoding_digest: str
+    """Hash of vocabularies, statistics and specification: stores of one encode values in the same way."""
 
     def split(self, name: str) -> Split:
         """The named split; raises `DataError` that lists the ones there are."""
@@ -93,6 +96,8 @@ def open_store(path: str | os.PathLike[str], *, verify: bool = True) -> Store:
         manifest = json.loads((path / MANIFEST).read_text())
         version = manifest["format_version"]
         if version == FORMAT_VERSION:
+            if manifest.pop("checksum") != stable_hash(manifest):
+                raise ValueError("its checksum differs")
             schema = from_plain(DatasetSchema, manifest["schema"], "schema")
             files, rows, encoding = (dict(manifest[key]) for key in ("files", "splits", "encoding"))
     except (ValueError, KeyError, TypeError, ConfigError) as error:
@@ -102,7 +107,9 @@ def open_store(path: str | os.PathLike[str], *, verify: bool = True) -> Store:
     for name, entry in files.items():
         _check_file(path / name, entry, verify)
     splits = {name: _open_split(path / name, name, count, schema) for name, count in rows.items()}
-    return Store(path, schema, encoding, splits, stable_hash(files))
+    vocabularies = {name: entry for name, entry in files.items() if name.startswith(VOCABULARIES)}
+    encoding_digest = stable_hash([vocabularies, encoding.get("spec"), encoding.get("numeric"), to_plain(schema)])
+    return Store(path, schema, encoding, splits, stable_hash([files, encoding_digest]), encoding_digest)
 
 
 class StoreWriter:
@@ -232,6 +239,7 @@ class StoreWriter:
             "splits": self._rows,
             "files": files,
         }
+        manifest["checksum"] = stable_hash(manifest)
         (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
         replaced = _replaced(self.path)
         shutil.rmtree(replaced, ignore_errors=True)

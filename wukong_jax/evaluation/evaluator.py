@@ -26,15 +26,17 @@ def evaluate_split(eval_step: EvalStep, split: Split, batch_size: int, *, exact:
         states, logits = eval_step(states, batch)
         if exact:
             scores.append(np.asarray(logits))
+    weights = split.columns.get("weights", np.ones(split.rows, np.float32))
+    counted = np.asarray(weights) > 0
     found: dict[str, float] = {}
     for task, label in enumerate(split.schema.labels):
         metrics: dict[str, Any] = dict(compute_metrics(states[task]))
         if exact:
-            ranking = np.concatenate(scores)[: split.rows, task]
-            labels = np.asarray(split.columns["labels"][:, task])
+            ranking = np.concatenate(scores)[: split.rows, task][counted]
+            labels = np.asarray(split.columns["labels"][:, task])[counted]
             metrics["auc"] = exact_auc(labels, ranking)
             if "group" in split.columns:
-                metrics["gauc"] = grouped_auc(labels, ranking, np.asarray(split.columns["group"])).gauc
+                metrics["gauc"] = grouped_auc(labels, ranking, np.asarray(split.columns["group"])[counted]).gauc
         suffix = "" if len(split.schema.labels) == 1 else f"/{label}"
         found |= {name + suffix: float(value) for name, value in metrics.items()}
     return found

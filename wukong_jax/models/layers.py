@@ -34,6 +34,7 @@ class MLP(nn.Module):
     config: MLPConfig
     outputs: int | None = None
     output_init: nn.initializers.Initializer = nn.initializers.glorot_normal()
+    output_dtype: DTypeLike | None = None
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
 
@@ -55,7 +56,8 @@ class MLP(nn.Module):
             if self.config.dropout:
                 x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
         if self.outputs is not None:
-            x = nn.Dense(self.outputs, kernel_init=self.output_init, name="output", **types)(x)
+            output_types = types if self.output_dtype is None else types | {"dtype": self.output_dtype}
+            x = nn.Dense(self.outputs, kernel_init=self.output_init, name="output", **output_types)(x)
         return x
 
 

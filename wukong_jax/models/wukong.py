@@ -159,7 +159,9 @@ class Wukong(nn.Module):
                 **types,
             )(x, train)
         flat = x.reshape(x.shape[0], -1)
+        # the last product is in float32: logits rounded to bfloat16 would tie
+        last = {"output_init": logit_init, "output_dtype": jnp.float32}
         if config.separate_heads:
-            heads = [MLP(config.head, 1, logit_init, name=f"head_{task}", **types) for task in range(self.tasks)]
-            return jnp.concatenate([head(flat, train=train) for head in heads], axis=1).astype(jnp.float32)
-        return MLP(config.head, self.tasks, logit_init, name="head", **types)(flat, train=train).astype(jnp.float32)
+            heads = [MLP(config.head, 1, **last, name=f"head_{task}", **types) for task in range(self.tasks)]
+            return jnp.concatenate([head(flat, train=train) for head in heads], axis=1)
+        return MLP(config.head, self.tasks, **last, name="head", **types)(flat, train=train)

@@ -77,9 +77,9 @@ def describe_cost(config: RunConfig) -> Cost:
         dict(parameters),
         tuple((spec, f"{stack.rule.update} {stack.rule.name}") for stack in plan.stacks for spec in stack.tables),
         sum(4 * stack.rows * stack.width for stack in plan.stacks),
-        sum(_slot_bytes(plan)),
+        sum(_slot_bytes(plan, work_space=config.tables.deduplicate != "sort")),
         _bytes(variables["params"]) * (2 + MOMENTS[config.optimizer.name]),
-        sum(_bytes([variable.aval for variable in equation.outvars]) for equation in traced.jaxpr.eqns),
+        _intermediate_bytes(traced.jaxpr),
     )
 
 
@@ -95,6 +95,14 @@ def matmul_flops(jaxpr: core.Jaxpr, prefix: str = "", repeats: int = 1) -> Itera
         inner_repeats = repeats * equation.params.get("length", 1) if equation.primitive.name == "scan" else repeats
         for inner in _inner_programs(equation.params):
             yield from matmul_flops(inner, path, inner_repeats)
+
+
+def _intermediate_bytes(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = list(_inner_programs(equation.params))
+        total += sum(map(_intermediate_bytes, inner)) or _bytes([variable.aval for variable in equation.outvars])
+    return total
 
 
 def _bytes(tree: Any) -> int:
@@ -118,7 +126,7 @@ def _component(path: str) -> str:
     return "/".join(kept[:2]) or "model"
 
 
-def _slot_bytes(plan: EmbeddingPlan) -> Iterator[int]:
+def _slot_bytes(plan: EmbeddingPlan, *, work_space: bool) -> Iterator[int]:
     for stack in plan.stacks:
         if stack.rule.update == "dense":
             yield 4 * (1 + MOMENTS[stack.rule.name]) * stack.rows * stack.width  # and the gradient
@@ -126,4 +134,4 @@ def _slot_bytes(plan: EmbeddingPlan) -> Iterator[int]:
         optimizer = row_optimizer(stack.rule)
         slots = jax.eval_shape(lambda stack=stack, optimizer=optimizer: optimizer.init(stack.rows, stack.width))
         yield sum(4 * math.prod(slot.shape) for slot in slots.values())
-        yield 4 * stack.rows  # work space of the slot de-duplication
+        yield 4 * stack.rows if work_space else 0  # of the slot de-duplication

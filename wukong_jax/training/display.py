@@ -107,6 +107,9 @@ def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
             scores.add_row(
                 f"{SCORES[base]} {label}".strip(), *("-" if value is None else f"{value:.5f}" for value in values)
             )
+    floor = record["best_possible"] or {}
+    for name in (name for name in SCORES if all(name in floor.get(split, {}) for split in splits)):
+        scores.add_row(f"best possible {SCORES[name]}", *(f"{floor[split][name]:.5f}" for split in splits))
     facts = rich.table.Table(show_header=False)
     facts.add_column()
     facts.add_column(overflow="fold")
@@ -114,8 +117,8 @@ def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
         "dense parameters": f"{record['dense_parameters']:,}",
         "sparse parameters": f"{record['sparse_parameters']:,}",
         "training FLOPs/example": f"{record['training_flops_per_example']:,}",
-        "examples/s": f"{record['examples_per_second']:,.0f}",
-        "wall time": f"{record['wall_seconds']:.1f} s",
+        "examples/s": f"{record['examples_per_second']:,.0f}" if record["examples_per_second"] else "-",
+        "time of training and validation": f"{record['wall_seconds']:.1f} s",
         "best of steps": f"{record['best_step']} of {record['steps']}",
         "checkpoint": escape(record["checkpoint"]),
     }.items():

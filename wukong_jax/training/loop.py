@@ -31,7 +31,9 @@ VALIDATION = "valid"
 
 # One bad value in any part of the state makes every later step worthless.
 _all_finite = jax.jit(
-    lambda tree: jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if leaf.dtype.kind == "f"]).all()
+    lambda tree: jnp.stack(
+        [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    ).all()
 )
 
 
@@ -172,6 +174,7 @@ class Loop:
             "config": to_plain(self.program.config),
             "schema_hash": self.program.config.schema.hash(),
             "store_digest": self.store.digest,
+            "encoding_digest": self.store.encoding_digest,
         }
 
 

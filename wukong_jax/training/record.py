@@ -55,6 +55,7 @@ def make_record(
         "steps": progress.step,
         "best_step": best_step,
         "results": results,
+        "best_possible": store.encoding.get("floor"),
         "history": progress.history,
         "examples_per_second": progress.timed_examples / progress.train_seconds if progress.train_seconds else 0.0,
         "wall_seconds": progress.wall_seconds,

@@ -52,8 +52,9 @@ def train(
         raise ConfigError(f"{folder} holds a run; add --force to delete it, or choose another folder with --run-dir")
     if not anew:
         check_same_config(config, folder)
-        if (folder / RECORD_FILE).is_file():
-            return _finished(config, folder, console)
+        finished = _finished(config, folder, console)
+        if finished is not None:
+            return finished
     store = obtain_store(config.data, config.schema, console)
     check_validation(config, store)
     steps = total_steps(config, store)
@@ -212,9 +213,14 @@ def _resume_or_start(
     return restored.state, progress
 
 
-def _finished(config: RunConfig, folder: pathlib.Path, console: rich.console.Console) -> dict[str, Any]:
-    """The record of the finished run, unless its data changed since; the store may be gone."""
-    record = next(read_records(folder / RECORD_FILE))
+def _finished(config: RunConfig, folder: pathlib.Path, console: rich.console.Console) -> dict[str, Any] | None:
+    """The record of the finished run, None if it is not finished; refused if config or data changed since."""
+    record = next(read_records(folder / RECORD_FILE), None) if (folder / RECORD_FILE).is_file() else None
+    if record is None:
+        return None
+    lines = difference(from_plain(RunConfig, record["config"]).identity(), config.identity())
+    if lines:
+        raise _other_config(folder, lines)
     path = store_path(config.data, config.schema)
     if path.exists() and open_store(path, verify=False).digest != record["store_digest"]:
         raise _other_data(folder, path)

@@ -8,7 +8,7 @@ hashed (see `wukong_jax.data.recipes.criteo`), 2.3 million buckets in all, where
 import pathlib
 from typing import TYPE_CHECKING
 
-from wukong_jax.data.obtain import need_source, show_terms
+from wukong_jax.data.obtain import need_source, show_terms, source_files
 from wukong_jax.data.recipes.criteo import bucket_counts, ingest_spec, schema
 from wukong_jax.data.spec import FractionSplit
 from wukong_jax.errors import DataError
@@ -37,11 +37,13 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
     from wukong_jax.data.ingest import ingest
     from wukong_jax.data.sources import criteo_source
 
-    path = need_source(NAME, source, "Criteo's train.txt (tab-separated, 40 columns, no header), also gzipped")
-    if path.is_dir():
+    given = need_source(NAME, source, "Criteo's train.txt (tab-separated, 40 columns, no header), also gzipped")
+    path = given
+    if given.is_dir():
         found = [path / name for name in FILES if (path / name).is_file()]
         if not found:
             raise DataError(f"recipe {NAME}: {path} lacks the file {' or '.join(FILES)}")
         path = found[0]
     show_terms(NAME, TERMS, cache)
-    return ingest(criteo_source({"all": [path]}), SPEC, out, origin={"recipe": NAME, "terms": TERMS})
+    origin = {"recipe": NAME, "source_files": source_files(given), "terms": TERMS}
+    return ingest(criteo_source({"all": [path]}), SPEC, out, origin=origin)
