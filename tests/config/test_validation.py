@@ -83,6 +83,19 @@ BAD = [
     (TrainConfig, {"task_weights": (-1.0,)}, "train.task_weights", -1.0),
     (MeshConfig, {"data": 0}, "mesh.data", 0),
     (MeshConfig, {"model": -1}, "mesh.model", -1),
+    (MeshConfig, {"model": 2}, "mesh.model", "cannot be split yet"),
+    (TrainConfig, {"seed": -1}, "train.seed", -1),
+    (TrainConfig, {"seed": 2**32}, "train.seed", 2**32),
+    (TrainConfig, {"task_weights": (0.0, 0.0)}, "train.task_weights", "only zeros"),
+    (OptimizerConfig, {"learning_rate": float("inf")}, "optimizer.learning_rate", "inf"),
+    (PlateauConfig, {"min_delta": -0.1}, "train.plateau.min_delta", -0.1),
+    (WukongConfig, {"use_fmb": False, "use_lcb": False, "residual": False}, "model", "nothing reaches the head"),
+    (
+        RunConfig,
+        {"name": "a", "schema": SCHEMA, "data": DATA, "model": WukongConfig(), "mesh": MeshConfig(data=3)},
+        "train.batch_size: received 1024",
+        "mesh.data=3",
+    ),
     (
         RunConfig,
         {

@@ -2,11 +2,15 @@
 
 import importlib.util
 import pathlib
+import re
 
 import pytest
 
 from wukong_jax.commands.config_source import schema_source
 from wukong_jax.commands.prepare import PrepareOptions, main, source_of, spec_of
+from wukong_jax.config.run import DataConfig
+from wukong_jax.data.obtain_store import store_path
+from wukong_jax.data.recipes import load_recipe
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature, VectorFeature
 from wukong_jax.data.spec import (
     CategoricalColumn,
@@ -149,6 +153,42 @@ def test_options_that_do_not_fit(given: dict[str, object], message: str) -> None
 
     with pytest.raises(ConfigError, match=message):
         run()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--valid-from 5 --test-from 9", "--valid-from: only read with --split time, received no --split"),
+        ("--split time --valid-from 5 --test-from 9 --seed 1", "--seed: only read with --split fraction"),
+        ("--format criteo --separator ;", "--separator: only read with --format csv or --format tsv"),
+        ("--format parquet --columns a b", "--columns: only read with --format csv"),
+        ("--format libfm --columns a b --label x y", "--label: a libfm file has one label"),
+    ],
+)
+def test_options_without_effect_are_refused(raw: pathlib.Path, given: str, message: str) -> None:
+    text = f"--files {raw} --out {raw.parent / 'store'} --categorical user --time when {given}"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        main(text.split())
+    assert not (raw.parent / "store").exists()
+
+
+def test_a_config_that_is_there_is_not_overwritten(raw: pathlib.Path) -> None:
+    mine = raw.parent / "mine.py"
+    mine.write_text("# my own")
+    with pytest.raises(ConfigError, match=r"mine.py exists"):
+        main([*options(raw), "--write-config", str(mine)])
+    assert mine.read_text() == "# my own"
+    assert not (raw.parent / "store").exists()
+
+
+def test_a_recipe_is_prepared_where_training_looks_for_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "train.txt").write_text(("\t".join(["1", *["3"] * 13, *["ab"] * 26]) + "\n") * 200)
+    given = ["--recipe", "criteo_kaggle", "--source", str(tmp_path / "train.txt"), "--root", str(tmp_path)]
+    assert main(given) == 0
+    schema = load_recipe("criteo_kaggle").SCHEMA
+    store = open_store(store_path(DataConfig(recipe="criteo_kaggle", root=str(tmp_path)), schema))
+    assert store.schema == schema
+    assert sum(split.rows for split in store.splits.values()) == 200
 
 
 def test_criteo_and_libfm_need_no_features() -> None:

@@ -10,6 +10,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from tests.tiny import SCHEMA, write_store
 from wukong_jax.evaluation.evaluator import evaluate_split
+from wukong_jax.evaluation.grouped import grouped_auc
 from wukong_jax.evaluation.metrics import update_metrics
 
 
@@ -83,3 +84,16 @@ def test_one_label_gives_plain_names(tmp_path):
     metrics = evaluate_split(eval_step, store.split("valid"), 16, exact=True)
     assert {"auc", "logloss", "ne", "calibration", "gauc"} <= set(metrics)
     assert metrics["examples"] == 25
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_rows_of_weight_zero_count_nowhere(split, expected, exact):
+    logits, labels, weights = expected
+    weights = np.where(np.arange(split.rows) < 9, 0, weights).astype(np.float32)
+    weighted = dataclasses.replace(split, columns=split.columns | {"weights": weights})
+    metrics = evaluate_split(eval_step, weighted, 10, exact=exact)
+    assert metrics["examples/click"] == split.rows - 9
+    assert metrics["auc/click"] == pytest.approx(roc_auc_score(labels[9:, 0], logits[9:, 0]), abs=1e-6)
+    if exact:
+        groups = np.asarray(split.columns["group"])[9:]
+        assert metrics["gauc/click"] == pytest.approx(grouped_auc(labels[9:, 0], logits[9:, 0], groups).gauc, abs=1e-9)

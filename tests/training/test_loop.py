@@ -3,13 +3,14 @@
 import dataclasses
 import signal
 
+import jax.numpy as jnp
 import pytest
 
 from tests.tiny import STEPS_PER_EPOCH, before_step, compiled, opened_loop, plain_config, run_loop
 from wukong_jax.config.run import PlateauConfig
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import ConfigError
-from wukong_jax.training.loop import StoppedBySignal, total_steps
+from wukong_jax.training.loop import StoppedBySignal, _all_finite, total_steps
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -132,3 +133,10 @@ def test_time_and_examples_are_counted_over_all_parts(tiny_store, tmp_path):
     assert 0 < part.wall_seconds < progress.wall_seconds
     assert progress.train_seconds < progress.wall_seconds
     assert part.timed_examples < progress.timed_examples <= 12 * 16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("value", "finite"), [(1.0, True), (float("nan"), False), (float("inf"), False)])
+def test_what_is_not_finite_is_seen_in_every_float_type(dtype, value, finite):
+    tree = {"a": jnp.zeros(3), "b": jnp.array([0.0, value], dtype), "c": jnp.arange(2)}
+    assert bool(_all_finite(tree)) is finite

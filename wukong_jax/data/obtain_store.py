@@ -45,7 +45,9 @@ def check_schema(store: Store, schema: DatasetSchema) -> None:
     lines = difference(to_plain(schema), to_plain(store.schema))
     if lines:
         raise DataError(
-            f"store {store.path} does not have the schema of the config (config -> store):\n  " + "\n  ".join(lines) + "\n"
+            f"store {store.path} does not have the schema of the config (config -> store):\n  "
+            + "\n  ".join(lines)
+            + "\n"
             "put the store's schema into the config (`prepare --write-config` writes one), or prepare the data again"
         )
 
