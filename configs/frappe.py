@@ -1,4 +1,10 @@
-"""Wukong on Frappe (10 fields, app usage in context) by the BARS recipe."""
+"""Wukong on Frappe (10 fields, app usage in context) by the BARS recipe: Adam, L2 on whole tables, plateau schedule.
+
+    python train.py --config configs/frappe.py --data.source FOLDER
+
+About 8 epochs, 5 to 8 minutes on 2 cores. Test AUC .9856 ± .0008, LogLoss .144 ± .012 (3 seeds, train negatives
+rebuilt); published for Wukong: .9868 / .1757.
+"""
 
 from wukong_jax.config.layers import EmbeddingConfig, MLPConfig
 from wukong_jax.config.models import WukongConfig

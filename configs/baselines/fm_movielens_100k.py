@@ -1,6 +1,8 @@
 """Factorization machine on MovieLens-100K, on the split of configs/movielens_100k.py.
 
-python train.py --config configs/baselines/fm_movielens_100k.py
+    python train.py --config configs/baselines/fm_movielens_100k.py
+
+About 7 seconds on 2 cores. Test AUC .7899 ± .0017, LogLoss .5565 ± .0027 (5 seeds).
 """
 
 import dataclasses
