@@ -44,7 +44,7 @@ def outcome(capsys, *arguments):
         (["--train.monitor", "gauc"], "--train.monitor"),
         (["--data.store", "nowhere"], "store nowhere: no such folder"),
         (["--train.task-weights", "1", "2"], "train.task_weights: received 2 weights, expected one for each label"),
-        (["--mesh.data", "9"], "mesh: data=9 x model=1 needs 9 devices"),
+        (["--mesh.data", "16"], "mesh: data=16 x model=1 needs 16 devices"),
     ],
 )
 def test_bad_options(config, tmp_path, capsys, arguments, message):

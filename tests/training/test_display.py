@@ -12,6 +12,7 @@ RECORD = {
     "name": "tiny",
     "model": "Wukong",
     "seed": 3,
+    "best_possible": None,
     "results": {
         "valid": {"logloss": 0.51234567, "auc": 0.71, "ne": 0.9, "calibration": 1.01, "examples": 25.0},
         "test": {"logloss": 0.52, "auc": None, "ne": 0.91, "calibration": 0.99, "examples": 30.0, "gauc": 0.66},
@@ -99,3 +100,12 @@ def test_the_final_tables_of_a_store_without_evaluation_splits():
     console = memory_console()
     console.print(*final_tables(RECORD | {"results": {}}))
     assert "12,345" in printed(console)
+
+
+def test_the_final_tables_show_the_best_possible_scores_of_made_data():
+    floor = {split: {"logloss": 0.4123, "auc": 0.8123, "positive_rate": 0.25} for split in ("train", "valid", "test")}
+    console = memory_console()
+    console.print(*final_tables(RECORD | {"best_possible": floor}))
+    assert re.search(r"best possible LogLoss\W+0.41230\W+0.41230", printed(console))
+    assert re.search(r"best possible AUC\W+0.81230\W+0.81230", printed(console))
+    assert "positive" not in printed(console)

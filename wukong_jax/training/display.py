@@ -108,7 +108,7 @@ def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
                 f"{SCORES[base]} {label}".strip(), *("-" if value is None else f"{value:.5f}" for value in values)
             )
     floor = record["best_possible"] or {}
-    for name in (name for name in SCORES if all(name in floor.get(split, {}) for split in splits)):
+    for name in (name for name in SCORES if floor and all(name in floor[split] for split in splits)):
         scores.add_row(f"best possible {SCORES[name]}", *(f"{floor[split][name]:.5f}" for split in splits))
     facts = rich.table.Table(show_header=False)
     facts.add_column()
