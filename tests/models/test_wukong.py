@@ -138,6 +138,7 @@ def test_bfloat16_is_close_to_float32_and_gives_float32_logits(fm, set_up):
     model = dataclasses.replace(setup.model, config=half, embedding_layer=layer)
     found = model.apply(setup.variables, setup.inputs)
     assert found.dtype == jnp.float32
+    assert not np.array_equal(found, found.astype(jnp.bfloat16)), "the last product was rounded: logits would tie"
     assert not np.array_equal(found, exact)
     assert np.sqrt(np.mean((np.asarray(found) - exact) ** 2)) < 0.05 * np.std(exact)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), setup.inputs))

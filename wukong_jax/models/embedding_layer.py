@@ -38,17 +38,6 @@ def embedding_tables(schema: DatasetSchema, config: EmbeddingConfig, width: int)
     return TableSpecs(tuple(tables), tuple(FeatureSpec(name, name) for name in known))
 
 
-def num_embeddings(schema: DatasetSchema, config: EmbeddingConfig) -> int:
-    """The n of the first interaction layer."""
-    grouped = {name for group in config.groups for name in group.features}
-    extra = sum(item.num_embeddings - 1 for item in config.important)
-    lifted = sum(group.num_embeddings for group in config.groups)
-    dense = config.dense_embeddings if schema.numeric else 0
-    return (
-        len(schema.id_features) - len(grouped) + extra + lifted + dense + len(schema.vectors) * config.vector_embeddings
-    )
-
-
 class EmbeddingLayer(nn.Module):
     """X0 [batch, n, d]: plain features, important ones, groups, numeric values, vectors, in this order."""
 
