@@ -2,6 +2,8 @@
 
 import difflib
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -31,10 +33,15 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: unknown command {command!r}.{hint}\n{_usage()}", file=sys.stderr)
         return 2
     try:
-        return importlib.import_module(f"wukong_jax.commands.{command}").main(rest)
+        code = importlib.import_module(f"wukong_jax.commands.{command}").main(rest)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

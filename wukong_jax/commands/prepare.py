@@ -117,9 +117,11 @@ def main(argv: Sequence[str]) -> int:
     spec, source = spec_of(options), source_of(options)
     began = time.perf_counter()
     store = ingest(source, spec, options.out, on_bad_rows=options.on_bad_rows, progress=_progress())
-    print("\n".join(summary(store, time.perf_counter() - began)))
-    if options.write_config is not None:
+    seconds = time.perf_counter() - began
+    if options.write_config is not None:  # before anything is printed: the reader of a pipe may go away
         write_text(options.write_config, config_source(options.out.name, str(options.out), store.schema))
+    print("\n".join(summary(store, seconds)))
+    if options.write_config is not None:
         print(f"config: {options.write_config}")
     return 0
 
