@@ -7,7 +7,7 @@ import pytest
 
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.models import AttentiveConfig
-from wukong_jax.models.wukong import AttentiveProjection, LinearCompressBlock, WukongLayer
+from wukong_jax.models.wukong import AttentiveProjection, FactorizationMachineBlock, LinearCompressBlock, WukongLayer
 
 BATCH, D = 64, 16
 
@@ -22,13 +22,15 @@ def test_every_part_of_a_layer_is_about_1(fm, n, rng):
 
     def parts():
         variables = layer.init(jax.random.key(0), x)
-        out, kept = layer.apply(variables, x, capture_intermediates=True)
-        inner = kept["intermediates"]
-        return out, {name: inner[name]["__call__"][0] for name in inner if name != "__call__" and name != "norm"}
+        own = {name: {"params": variables["params"][name]} for name in ("fmb", "lcb", "residual")}
+        block = FactorizationMachineBlock(4, layer.fmb_mlp, fm, 8, layer.attentive)
+        found = {
+            name: LinearCompressBlock(size).apply(own[name], x) for name, size in {"lcb": 4, "residual": 8}.items()
+        }
+        return layer.apply(variables, x), found | {"fmb": block.apply(own["fmb"], x)}
 
     out, found = jax.jit(parts)()
     assert float(jnp.std(out)) == pytest.approx(1, abs=0.02)
-    assert found.keys() == {"fmb", "lcb", "residual"}
     for name, value in found.items():
         assert 0.4 < float(jnp.std(value)) < 2.0, name
 

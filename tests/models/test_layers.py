@@ -6,7 +6,7 @@ import scipy.special
 
 from tests.models.conftest import filled
 from wukong_jax.config.layers import MLPConfig
-from wukong_jax.models.layers import ACTIVATIONS, MLP, layer_norm
+from wukong_jax.models.layers import ACTIVATIONS, MLP, LayerNorm
 
 X = np.linspace(-3, 3, 13)
 ORACLES = {
@@ -66,8 +66,7 @@ def test_batch_norm_learns_its_statistics_in_training_and_uses_them_in_evaluatio
 def test_layer_norm_keeps_its_statistics_in_float32(rng):
     """In bfloat16 a mean of 100 would swallow a spread of 0.3: the statistics must come from float32 sums."""
     x = jnp.asarray(100 + rng.normal(size=(4, 256)), jnp.bfloat16)
-    norm = layer_norm("norm", jnp.bfloat16, jnp.float32)
-    found = np.asarray(norm.apply({"params": {"scale": jnp.ones(256), "bias": jnp.zeros(256)}}, x), np.float64)
+    found = np.asarray(LayerNorm().apply({"params": {"scale": jnp.ones(256), "bias": jnp.zeros(256)}}, x), np.float64)
     exact = np.asarray(x, np.float64)
     wanted = (exact - exact.mean(axis=1, keepdims=True)) / np.sqrt(exact.var(axis=1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())

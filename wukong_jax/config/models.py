@@ -85,8 +85,11 @@ class WukongConfig:
     """The embedding layer."""
     remat: bool = False
     """Recompute each layer in the backward pass instead of keeping its activations."""
+    implementation: Literal["auto", "reference", "xla", "xla_cpu", "mosaic_gpu", "tpu"] = "auto"
+    """How the factorization machines are computed: auto is xla_cpu on CPU, xla elsewhere; reference is the paper's
+    formulas; mosaic_gpu (Hopper, bfloat16) and tpu are Pallas kernels, not timed yet."""
     dtype: DType = "float32"
-    """Type of the computation; LayerNorm statistics and the loss stay in float32."""
+    """Type of the products, forward and backward; LayerNorm statistics, sums and the loss stay in float32."""
     param_dtype: DType = "float32"
     """Type of the dense parameters."""
 

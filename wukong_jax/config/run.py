@@ -72,6 +72,9 @@ class TrainConfig:
 
     batch_size: int = 1024
     """Examples per step; the remainder of each epoch, another one each time, is left out."""
+    micro_batch: int | Literal["auto"] | None = "auto"
+    """Examples worked off at a time within a step, a divisor of batch_size; None for all at once. The update is that of
+    the whole batch, to rounding; dropout draws other masks. auto: on CPU what fits its caches, elsewhere None."""
     epochs: int = 5
     """Passes over the training split."""
     max_steps: int | None = None
@@ -110,6 +113,8 @@ class TrainConfig:
             "log_every_steps",
         ):
             check_positive(f"train.{name}", getattr(self, name))
+        if isinstance(self.micro_batch, int):
+            check_positive("train.micro_batch", self.micro_batch)
         for name in ("max_steps", "eval_every_steps"):
             if getattr(self, name) is not None:
                 check_positive(f"train.{name}", getattr(self, name))

@@ -12,7 +12,8 @@ from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.specs import FeatureSpec, TableSpec, TableSpecs
 from wukong_jax.errors import ConfigError
-from wukong_jax.models.layers import MLP
+from wukong_jax.models.layers import MLP, Dense
+from wukong_jax.ops.platform import activation_dtype
 
 
 def embedding_tables(schema: DatasetSchema, config: EmbeddingConfig, width: int) -> TableSpecs:
@@ -51,6 +52,7 @@ class EmbeddingLayer(nn.Module):
     def __call__(self, inputs: Inputs, *, train: bool = False) -> Float[Array, "batch n d"]:
         """Look the features up in the gathered rows and lift what is not of width d."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        out_type = activation_dtype(self.dtype)
         special = {item.feature for item in self.config.important}
         special |= {name for group in self.config.groups for name in group.features}
         plain = [feature.name for feature in self.schema.id_features if feature.name not in special]
@@ -59,15 +61,15 @@ class EmbeddingLayer(nn.Module):
         for index, group in enumerate(self.config.groups):
             small = jnp.concatenate([inputs.embedding(name, name) for name in group.features], axis=1)
             lift = MLP(group.mlp, group.num_embeddings * self.width, name=f"group_{index}", **types)
-            parts.append(self._split(lift(small.astype(self.dtype), train=train)))
+            parts.append(self._split(lift(small.astype(out_type), train=train)))
         if self.schema.numeric:
             lift = MLP(self.config.dense_mlp, self.config.dense_embeddings * self.width, name="dense", **types)
-            parts.append(self._split(lift(inputs.numeric.astype(self.dtype), train=train)))
+            parts.append(self._split(lift(inputs.numeric.astype(out_type), train=train)))
         for name, columns in self.schema.vector_slices().items():
-            vector = inputs.vectors[:, columns].astype(self.dtype)
-            linear = nn.Dense(self.config.vector_embeddings * self.width, name=f"vector_{name}", **types)
+            vector = inputs.vectors[:, columns].astype(out_type)
+            linear = Dense(self.config.vector_embeddings * self.width, name=f"vector_{name}", **types)
             parts.append(self._split(linear(vector)))
-        return jnp.concatenate([part.astype(self.dtype) for part in parts], axis=1)
+        return jnp.concatenate([part.astype(out_type) for part in parts], axis=1)
 
     def _split(self, x: Float[Array, "batch values"]) -> Float[Array, "batch n d"]:
         return x.reshape(x.shape[0], -1, self.width)

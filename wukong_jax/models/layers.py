@@ -10,6 +10,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from wukong_jax.config.layers import MLPConfig
+from wukong_jax.ops.layer_norm import layer_norm
+from wukong_jax.ops.platform import Implementation
+from wukong_jax.ops.products import product
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -23,6 +26,22 @@ LAYER_NORM_EPSILON = 1e-5
 BATCH_NORM_EPSILON = 1e-5
 # Logits start near 0, so that training begins at a LogLoss of about ln 2 and not with random confidence.
 logit_init = nn.initializers.normal(0.01)
+
+
+class Dense(nn.Module):
+    """x W + b with a product of type `dtype`, forward and backward; the result has x's type."""
+
+    outputs: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.glorot_normal()
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
+        """Map each example's vector."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[1], self.outputs), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.outputs,), self.param_dtype)
+        return (product("bi,io->bo", self.dtype, x, jnp.asarray(kernel)) + bias).astype(x.dtype)
 
 
 class MLP(nn.Module):
@@ -43,24 +62,38 @@ class MLP(nn.Module):
         """Map each example's vector; in training, dropout is on and BatchNorm uses the batch's own statistics."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for index, width in enumerate(self.config.widths):
-            x = nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=f"hidden_{index}", **types)(x)
+            x = Dense(width, kernel_init=nn.initializers.he_normal(), name=f"hidden_{index}", **types)(x)
             if self.config.batch_norm:
                 x = nn.BatchNorm(
                     use_running_average=not train,
                     momentum=0.9,
                     epsilon=BATCH_NORM_EPSILON,
                     name=f"batch_norm_{index}",
-                    **types,
+                    dtype=x.dtype,
+                    param_dtype=self.param_dtype,
                 )(x)
             x = ACTIVATIONS[self.config.activation](x)
             if self.config.dropout:
                 x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
         if self.outputs is not None:
-            output_types = types if self.output_dtype is None else types | {"dtype": self.output_dtype}
-            x = nn.Dense(self.outputs, kernel_init=self.output_init, name="output", **output_types)(x)
+            if self.output_dtype is not None:
+                x, types = x.astype(self.output_dtype), types | {"dtype": self.output_dtype}
+            x = Dense(self.outputs, kernel_init=self.output_init, name="output", **types)(x)
         return x
 
 
-def layer_norm(name: str, dtype: DTypeLike, param_dtype: DTypeLike) -> nn.LayerNorm:
-    """LayerNorm over the last axis with scale and bias; flax keeps its statistics in float32."""
-    return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=dtype, param_dtype=param_dtype, name=name)
+class LayerNorm(nn.Module):
+    """LayerNorm over the last axis with scale and bias, statistics in float32."""
+
+    param_dtype: DTypeLike = jnp.float32
+    implementation: Implementation = "auto"
+
+    @nn.compact
+    def parameters(self, size: int) -> tuple[Float[Array, "size"], Float[Array, "size"]]:
+        """Scale and bias, for an operation that normalises by itself."""
+        scale = self.param("scale", nn.initializers.ones, (size,), self.param_dtype)
+        return scale, self.param("bias", nn.initializers.zeros, (size,), self.param_dtype)
+
+    def __call__(self, x: Float[Array, "*batch values"]) -> Float[Array, "*batch values"]:
+        """Normalise; the result has x's type."""
+        return layer_norm(x, *self.parameters(x.shape[-1]), LAYER_NORM_EPSILON, implementation=self.implementation)

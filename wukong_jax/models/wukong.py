@@ -5,6 +5,8 @@ are N(0, 1/n), which keeps X^T Y, LCB(X) and R(X) at unit variance whatever n is
 output grow with n; the LayerNorm behind it hides that forward, but the gradient through the FM is out of proportion.)
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,8 +18,9 @@ from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.models import AttentiveConfig, WukongConfig
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.models.embedding_layer import EmbeddingLayer
-from wukong_jax.models.layers import MLP, layer_norm, logit_init
-from wukong_jax.ops.fm import attentive_fm, full_fm, low_rank_fm
+from wukong_jax.models.layers import LAYER_NORM_EPSILON, MLP, LayerNorm, logit_init
+from wukong_jax.ops.fm import Compressed, compress, fm_layer_norm
+from wukong_jax.ops.platform import Implementation
 
 # over the embedding axis: variance 1/n for a matrix [n, m] used as X^T W
 over_embeddings = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -31,6 +34,7 @@ class AttentiveProjection(nn.Module):
 
     rank: int
     config: AttentiveConfig
+    implementation: Implementation = "auto"
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
 
@@ -40,11 +44,11 @@ class AttentiveProjection(nn.Module):
         batch, n, _ = x.shape
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         static = self.param("static", over_embeddings, (n, self.rank), self.param_dtype)
-        compress = self.param("compress", over_embeddings, (n, self.config.compressed or self.rank), self.param_dtype)
-        compressed = jnp.einsum("bnd,nm->bmd", x, compress.astype(self.dtype))
-        flat = layer_norm("norm", **types)(compressed.reshape(batch, -1))
+        weight = self.param("compress", over_embeddings, (n, self.config.compressed or self.rank), self.param_dtype)
+        found = compress(x, {"": weight}, dtype=self.dtype, implementation=self.implementation)[""]
+        flat = LayerNorm(self.param_dtype, self.implementation, name="norm")(found.reshape(batch, -1))
         own = MLP(self.config.mlp, outputs=n * self.rank, name="mlp", **types)(flat, train=train)
-        return static.astype(self.dtype) + own.reshape(batch, n, self.rank) / jnp.sqrt(n).astype(self.dtype)
+        return (static + own.reshape(batch, n, self.rank) / math.sqrt(n)).astype(x.dtype)
 
 
 class FactorizationMachineBlock(nn.Module):
@@ -55,40 +59,53 @@ class FactorizationMachineBlock(nn.Module):
     fm: str = "low_rank"
     rank: int = 8
     attentive: AttentiveConfig = AttentiveConfig()
+    implementation: Implementation = "auto"
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "batch n d"], *, train: bool = False) -> Float[Array, "batch n_F d"]:
         """Map n embeddings to n_F embeddings of all their pairwise interactions."""
+        return self.together(x, {}, train=train)[0]
+
+    @nn.compact
+    def together(
+        self, x: Float[Array, "batch n d"], linear: Mapping[str, Float[Array, "n m"]], *, train: bool = False
+    ) -> tuple[Float[Array, "batch n_F d"], Compressed]:
+        """The block, and W^T X for each W of `linear`, which the block's own projection of X makes cheaper."""
         batch, n, d = x.shape
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        if self.fm == "full":
-            interactions = full_fm(x)
-        elif self.fm == "low_rank":
+        y: Any = None
+        if self.fm == "low_rank":
             y = self.param("projection", over_embeddings, (n, self.rank), self.param_dtype)
-            interactions = low_rank_fm(x, y.astype(self.dtype))
-        else:
-            y = AttentiveProjection(self.rank, self.attentive, name="projection", **types)(x, train=train)
-            interactions = attentive_fm(x, y)
-        flat = layer_norm("norm", **types)(interactions.reshape(batch, -1))
-        return MLP(self.mlp, outputs=self.num_embeddings * d, name="mlp", **types)(flat, train=train).reshape(
-            batch, -1, d
-        )
+        elif self.fm == "attentive":
+            own = AttentiveProjection(self.rank, self.attentive, self.implementation, name="projection", **types)
+            y = own(x, train=train)
+        scale, bias = LayerNorm(self.param_dtype, name="norm").parameters(n * (n if y is None else self.rank))
+        flat, compressed = fm_layer_norm(
+            x, y, scale, bias, linear,
+            epsilon=LAYER_NORM_EPSILON, dtype=self.dtype, implementation=self.implementation,
+        )  # fmt: skip
+        embeddings = MLP(self.mlp, outputs=self.num_embeddings * d, name="mlp", **types)(flat, train=train)
+        return embeddings.reshape(batch, -1, d), compressed
 
 
 class LinearCompressBlock(nn.Module):
     """LCB(X) = W_L X with W_L [n_L, n], without bias (section 3.5); also the residual's projection."""
 
     num_embeddings: int
+    implementation: Implementation = "auto"
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
+    def weight(self, n: int) -> Float[Array, "n n_L"]:
+        """W_L^T for n embeddings."""
+        return jnp.asarray(self.param("weight", over_embeddings, (n, self.num_embeddings), self.param_dtype))
+
     def __call__(self, x: Float[Array, "batch n d"]) -> Float[Array, "batch n_L d"]:
         """Map n embeddings to n_L linear combinations of them."""
-        weight = self.param("weight", over_embeddings, (x.shape[1], self.num_embeddings), self.param_dtype)
-        return jnp.einsum("bnd,nm->bmd", x, weight.astype(self.dtype))
+        weight = {"": self.weight(x.shape[1])}
+        return compress(x, weight, dtype=self.dtype, implementation=self.implementation)[""]
 
 
 class WukongLayer(nn.Module):
@@ -106,6 +123,7 @@ class WukongLayer(nn.Module):
     residual: bool = True
     use_fmb: bool = True
     use_lcb: bool = True
+    implementation: Implementation = "auto"
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
 
@@ -114,19 +132,28 @@ class WukongLayer(nn.Module):
         """Map n embeddings to n_F + n_L embeddings."""
         batch, n, d = x.shape
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        fmb = FactorizationMachineBlock(
-            self.num_fmb, self.fmb_mlp, self.fm, self.rank, self.attentive, name="fmb", **types
-        )
-        lcb = LinearCompressBlock(self.num_lcb, name="lcb", **types)
-        parts = [
-            fmb(x, train=train) if self.use_fmb else jnp.zeros((batch, self.num_fmb, d), x.dtype),
-            lcb(x) if self.use_lcb else jnp.zeros((batch, self.num_lcb, d), x.dtype),
-        ]
-        out = jnp.concatenate(parts, axis=1)
+        outputs, linear = self.num_fmb + self.num_lcb, {}
+        if self.use_lcb:
+            linear["lcb"] = LinearCompressBlock(self.num_lcb, name="lcb", **types).weight(n)
+        if self.residual and n != outputs:
+            linear["residual"] = LinearCompressBlock(outputs, name="residual", **types).weight(n)
+        # the paper's own formulas have no product in common; that also tells their FLOPs apart
+        together = self.use_fmb and self.implementation != "reference"
+        compressed: Compressed = {}
+        if not together:
+            compressed = compress(x, linear, dtype=self.dtype, implementation=self.implementation)
+        interactions = jnp.zeros((batch, self.num_fmb, d), x.dtype)
+        if self.use_fmb:
+            block = FactorizationMachineBlock(
+                self.num_fmb, self.fmb_mlp, self.fm, self.rank, self.attentive, self.implementation, name="fmb", **types
+            )
+            interactions, beside = block.together(x, linear if together else {}, train=train)
+            compressed |= beside
+        linear_part = compressed.get("lcb", jnp.zeros((batch, self.num_lcb, d), x.dtype))
+        out = jnp.concatenate([interactions, linear_part], axis=1)
         if self.residual:
-            outputs = self.num_fmb + self.num_lcb
-            out = out + (x if n == outputs else LinearCompressBlock(outputs, name="residual", **types)(x))
-        return layer_norm("norm", **types)(out)
+            out = out + compressed.get("residual", x)
+        return LayerNorm(self.param_dtype, self.implementation, name="norm")(out)
 
 
 class Wukong(nn.Module):
@@ -155,6 +182,7 @@ class Wukong(nn.Module):
                 residual=config.residual,
                 use_fmb=config.use_fmb,
                 use_lcb=config.use_lcb,
+                implementation=config.implementation,
                 name=f"layer_{index}",
                 **types,
             )(x, train)

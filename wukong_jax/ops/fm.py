@@ -1,19 +1,96 @@
-"""Factorization machines over embeddings: all pairwise dot products, whole or projected to low rank."""
+"""Factorization machines over embeddings (paper, sections 3.4 to 3.6), one function for every implementation.
 
+`reference` is the paper's formulas as einsums, differentiated by JAX. `xla` and `xla_cpu` are the same numbers to
+rounding, with gradients of their own. `mosaic_gpu` and `tpu` are Pallas kernels, which nobody has timed yet: they are
+used only where asked for by name.
+"""
+
+from collections.abc import Mapping
+
+import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from wukong_jax.ops import fm_cpu, fm_xla
+from wukong_jax.ops.layer_norm import layer_norm
+from wukong_jax.ops.platform import Implementation, resolve_implementation
 
-def full_fm(x: Float[Array, "batch n d"]) -> Float[Array, "batch n n"]:
-    """FM(X) = X X^T (paper, section 3.4)."""
-    return jnp.einsum("bnd,bmd->bnm", x, x)
-
-
-def low_rank_fm(x: Float[Array, "batch n d"], y: Float[Array, "n k"]) -> Float[Array, "batch n k"]:
-    """FM(X) = X (X^T Y) with one Y for all examples, in O(n k d) and without an n x n array (paper, section 3.6)."""
-    return jnp.einsum("bnd,bdk->bnk", x, jnp.einsum("bnd,nk->bdk", x, y))
+Compressed = dict[str, Float[Array, "batch m d"]]
 
 
-def attentive_fm(x: Float[Array, "batch n d"], y: Float[Array, "batch n k"]) -> Float[Array, "batch n k"]:
-    """FM(X) = X (X^T Y) with a Y of its own for each example (paper, section 3.6)."""
-    return jnp.einsum("bnd,bdk->bnk", x, jnp.einsum("bnd,bnk->bdk", x, y))
+def factorization_machine(
+    x: Float[Array, "batch n d"],
+    y: Float[Array, "n k"] | Float[Array, "batch n k"] | None,
+    linear: Mapping[str, Float[Array, "n m"]] | None = None,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    implementation: Implementation = "auto",
+) -> tuple[Float[Array, "batch n k"], Compressed]:
+    """FM(X) = X X^T Y, and W^T X for every W of `linear`, with products of type `dtype` summed in float32.
+
+    Without Y it is the full FM, X X^T; a Y [n, k] serves all examples (low rank), a Y [batch, n, k] each its own
+    (attentive). X (X^T Y) costs O(n k d) and makes no n x n array; see `pairs_first` for when (X X^T) Y is taken.
+    """
+    linear = linear or {}
+    implementation = resolve_implementation(implementation)
+    if implementation == "reference":
+        return _reference(x, y, dtype), {name: _compress(name, x, w, dtype) for name, w in linear.items()}
+    if implementation == "xla_cpu":
+        return fm_cpu.factorization_machine(x, y, linear, dtype)
+    return fm_xla.factorization_machine(x, y, linear, dtype)
+
+
+def compress(
+    x: Float[Array, "batch n d"],
+    linear: Mapping[str, Float[Array, "n m"]],
+    *,
+    dtype: DTypeLike = jnp.float32,
+    implementation: Implementation = "auto",
+) -> Compressed:
+    """W^T X for every W of `linear`, with products of type `dtype` summed in float32."""
+    implementation = resolve_implementation(implementation)
+    if implementation == "reference":
+        return {name: _compress(name, x, w, dtype) for name, w in linear.items()}
+    return (fm_cpu if implementation == "xla_cpu" else fm_xla).compress(x, linear, dtype)
+
+
+def fm_layer_norm(
+    x: Float[Array, "batch n d"],
+    y: Float[Array, "n k"] | Float[Array, "batch n k"] | None,
+    scale: Float[Array, "n_k"],
+    bias: Float[Array, "n_k"],
+    linear: Mapping[str, Float[Array, "n m"]] | None = None,
+    *,
+    epsilon: float,
+    dtype: DTypeLike = jnp.float32,
+    implementation: Implementation = "auto",
+) -> tuple[Float[Array, "batch n_k"], Compressed]:
+    """LayerNorm(flatten(FM(X))), and W^T X for every W of `linear`: all that an interaction layer computes from X.
+
+    Raises `ConfigError` for a shape or type that a kernel named by `implementation` does not serve.
+    """
+    if implementation in ("mosaic_gpu", "tpu") and y is not None and y.ndim == 2:
+        # imported here: Pallas takes a while to import, and few runs need it
+        if implementation == "mosaic_gpu":
+            from wukong_jax.ops.fm_mosaic_gpu import fm_layer_norm as kernel
+        else:
+            from wukong_jax.ops.fm_tpu import fm_layer_norm as kernel
+        values = kernel(x.astype(dtype), y.astype(dtype), scale, bias, epsilon, interpret=False)
+        return values.astype(x.dtype), fm_xla.compress(x, linear or {}, dtype)
+    interactions, compressed = factorization_machine(x, y, linear, dtype=dtype, implementation=implementation)
+    flat = interactions.reshape(x.shape[0], -1)
+    return layer_norm(flat, scale, bias, epsilon, implementation=implementation), compressed
+
+
+def _reference(x: jax.Array, y: jax.Array | None, dtype: DTypeLike) -> jax.Array:
+    operand = x.astype(dtype)
+    if y is None:
+        return jnp.einsum("bnd,bmd->bnm", operand, operand).astype(x.dtype)
+    spec = "bnd,nk->bdk" if y.ndim == 2 else "bnd,bnk->bdk"
+    return jnp.einsum("bnd,bdk->bnk", operand, jnp.einsum(spec, operand, y.astype(dtype))).astype(x.dtype)
+
+
+def _compress(name: str, x: jax.Array, weight: jax.Array, dtype: DTypeLike) -> jax.Array:
+    with jax.named_scope(name):
+        return jnp.einsum("bnd,nm->bmd", x.astype(dtype), weight.astype(dtype)).astype(x.dtype)

@@ -4,7 +4,9 @@ Convention (the paper's, section 7.1.2): training takes 3 x the forward FLOPs, o
 backward pass. Only matrix products count, 2 FLOPs per multiply-add; LayerNorm, activations, pooling and lookups do not.
 """
 
+import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,11 +15,13 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from wukong_jax.config.models import WukongConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.embeddings.optimizers import row_optimizer
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
 from wukong_jax.embeddings.specs import TableSpec
 from wukong_jax.models.registry import build_model, table_specs
+from wukong_jax.ops.layer_norm import SUMS_SCOPE
 from wukong_jax.training.state import blank_batch, init_variables, make_inputs
 
 TRAINING_FACTOR = 3
@@ -56,7 +60,10 @@ class Cost(NamedTuple):
 
 def describe_cost(config: RunConfig) -> Cost:
     """Cost of the config's model; raises `ConfigError` where the config cannot be built."""
-    model = build_model(config.model, config.schema)
+    model_config = config.model
+    if isinstance(model_config, WukongConfig):  # the paper's formulas: the same count on every platform
+        model_config = dataclasses.replace(model_config, implementation="reference")
+    model = build_model(model_config, config.schema)
     plan = plan_embeddings(config.schema, table_specs(config.model, config.schema), config.tables)
     variables = jax.eval_shape(lambda key: init_variables(model, plan, config, key), jax.random.key(0))
     tables = {stack.name: jax.ShapeDtypeStruct((stack.rows, stack.width), jnp.float32) for stack in plan.stacks}
@@ -87,7 +94,7 @@ def matmul_flops(jaxpr: core.Jaxpr, prefix: str = "", repeats: int = 1) -> Itera
     """(module path, FLOPs) of every matrix product of a traced program, loops counted by their length."""
     for equation in jaxpr.eqns:
         path = "/".join(part for part in (prefix, str(equation.source_info.name_stack)) if part)
-        if equation.primitive.name == "dot_general":
+        if equation.primitive.name == "dot_general" and SUMS_SCOPE not in path.split("/"):
             contracted, _ = equation.params["dimension_numbers"][0]
             left: Any = equation.invars[0].aval
             out: Any = equation.outvars[0].aval
@@ -120,7 +127,7 @@ def _inner_programs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
 
 def _component(path: str) -> str:
     """The first two module names below the model: `layer_0/fmb`, `head`, `embedding_layer/dense`."""
-    parts = [part for part in path.split("/") if part and part[0].islower() and "(" not in part]
+    parts = [part.partition(".")[0] for part in path.split("/") if re.match(r"[a-z][\w.]*$", part)]
     leaves = {"kernel", "bias", "scale", "weight", "output", "projection", "numeric"}
     kept = [part for part in parts if part not in leaves and not part.startswith(("hidden_", "batch_norm_"))]
     return "/".join(kept[:2]) or "model"

@@ -1,6 +1,7 @@
 """A config made runnable: model, plan, optimizer, mesh and the compiled steps."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
 from wukong_jax.models.registry import build_model, table_specs
+from wukong_jax.ops.platform import compiler_options
+from wukong_jax.training.micro_batch import evaluation_part, micro_batch_size
 from wukong_jax.training.optim import dense_optimizer
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings
 from wukong_jax.training.state import TrainState, init_state
@@ -48,7 +51,10 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     plan = plan_embeddings(config.schema, table_specs(config.model, config.schema), config.tables)
     mesh = make_mesh(config.mesh)
     optimizer = dense_optimizer(config.optimizer, plan, total_steps)
-    slot = uses_slot(config, mesh.devices.flat[0].platform)
+    platform = mesh.devices.flat[0].platform
+    part_of = functools.partial(micro_batch_size, config, platform)
+    part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
+    slot, options = uses_slot(config, platform), compiler_options(platform)
 
     def init() -> TrainState:
         return init_state(model, plan, optimizer, config, slot=slot)
@@ -56,18 +62,20 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     state_shardings = shardings(jax.eval_shape(init), mesh)
     on_batch = batch_shardings(mesh)
     train_step = jax.jit(
-        make_train_step(model, plan, optimizer, config, total_steps),
+        make_train_step(model, plan, optimizer, config, total_steps, part_of),
         in_shardings=(state_shardings, on_batch),
         out_shardings=state_shardings,
         donate_argnums=0,
+        compiler_options=options,
     )
     # given for the metrics going in and out, so that the second call compiles nothing
     everywhere = NamedSharding(mesh, PartitionSpec())
     eval_step = jax.jit(
-        make_eval_step(model, plan),
+        make_eval_step(model, plan, functools.partial(evaluation_part, config, platform)),
         in_shardings=(state_shardings, everywhere, on_batch),
         out_shardings=everywhere,
         donate_argnums=1,
+        compiler_options=options,
     )
     jitted_init = jax.jit(init, out_shardings=state_shardings)
     return Program(config, model, plan, mesh, jitted_init, train_step, eval_step, state_shardings, on_batch)

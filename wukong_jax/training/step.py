@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
@@ -17,6 +18,7 @@ from wukong_jax.embeddings.optimizers import update_rows
 from wukong_jax.embeddings.plan import EmbeddingPlan
 from wukong_jax.evaluation.metrics import MetricState, update_metrics
 from wukong_jax.training.losses import binary_cross_entropy
+from wukong_jax.training.micro_batch import has_setting, joined, split
 from wukong_jax.training.optim import apply_scaled, schedule
 from wukong_jax.training.state import TrainState, make_inputs
 
@@ -24,64 +26,120 @@ Metrics = tuple[MetricState, ...]
 
 
 def make_train_step(
-    model: nn.Module, plan: EmbeddingPlan, optimizer: optax.GradientTransformation, config: RunConfig, total_steps: int
+    model: nn.Module,
+    plan: EmbeddingPlan,
+    optimizer: optax.GradientTransformation,
+    config: RunConfig,
+    total_steps: int,
+    part_of: Callable[[int], int],
 ) -> Callable[[TrainState, Batch], TrainState]:
-    """One update: gather, forward, backward with respect to (dense parameters, gathered rows), update both sides."""
+    """One update: gather, forward, backward with respect to (dense parameters, gathered rows), update both sides.
+
+    A batch of `rows` is worked off `part_of(rows)` examples at a time; their gradients add up to the batch's.
+    """
     factor = schedule(config.optimizer.schedule, total_steps)
     # with dropout or BatchNorm the training pass is no prediction: progressive validation then runs a pass of its own
-    training_differs = _has_training_mode(config.model)
+    training_differs = has_setting(config.model, "dropout", "batch_norm")
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
-        dropout_key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-        dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
-        ids = {stack.name: stack_ids(stack, batch.ids) for stack in plan.stacks}
-        sparse_rows = {stack.name: gather_rows(state.tables[stack.name], ids[stack.name]) for stack in plan.row_sparse}
-
-        def loss_of(
-            dense: dict[str, Any], sparse_rows: dict[str, jax.Array]
-        ) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-            rows = sparse_rows | {name: gather_rows(table, ids[name]) for name, table in dense["tables"].items()}
-            inputs = Inputs(rows, dense["tables"], batch.ids, batch.numeric, batch.vectors, plan)
-            logits, batch_stats = forward(model, dense["params"], state.batch_stats, inputs, dropout_key)
-            loss = binary_cross_entropy(logits, batch.labels, batch.weights, config.train.task_weights)
-            return loss, (logits, batch_stats)
-
-        dense = {"params": state.params, "tables": dense_tables}
-        differentiate = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
-        (loss, (logits, batch_stats)), (dense_gradients, row_gradients) = differentiate(dense, sparse_rows)
-
+        rows = batch.ids.shape[0]
+        parts = split(batch, rows // part_of(rows))
+        found = _gradients(model, plan, config, state, parts)
         progressive = state.progressive
         if progressive:
-            scores = predict(model, plan, state, batch) if training_differs else logits
+            scores = predict(model, plan, state, batch) if training_differs else joined(found.logits)
             progressive = score(progressive, scores, batch)
 
-        updates, opt_state = optimizer.update(dense_gradients, state.opt_state, dense)
-        dense = apply_scaled(dense, updates, state.learning_rate_scale)
+        ids = {stack.name: stack_ids(stack, parts.ids.reshape(-1, batch.ids.shape[1])) for stack in plan.stacks}
+        dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
+        with jax.named_scope("dense_update"):
+            table_gradients = {
+                name: gradient.at[ids[name].reshape(-1)].add(_flat(found.rows[name]), mode="drop")
+                for name, gradient in found.tables.items()
+            }
+            dense = {"params": state.params, "tables": dense_tables}
+            dense_gradients = {"params": found.params, "tables": table_gradients}
+            updates, opt_state = optimizer.update(dense_gradients, state.opt_state, dense)
+            dense = apply_scaled(dense, updates, state.learning_rate_scale)
         tables, slots, scratch = dict(state.tables) | dense["tables"], dict(state.slots), dict(state.scratch)
-        for stack in plan.row_sparse:
-            name, width = stack.name, stack.width
-            flat_ids, flat_gradients = ids[name].reshape(-1), row_gradients[name].reshape(-1, width)
-            if scratch:
-                merged, scratch[name] = merge_by_slot(flat_ids, flat_gradients, scratch[name])
-            else:
-                merged = merge_by_sort(flat_ids, flat_gradients, stack.rows)
-            rate = stack.rule.learning_rate * factor(state.step) * state.learning_rate_scale
-            tables[name], slots[name] = update_rows(tables[name], slots[name], merged, stack.rule, rate, state.step)
+        with jax.named_scope("row_update"):
+            for stack in plan.row_sparse:
+                name = stack.name
+                flat_ids, flat_gradients = ids[name].reshape(-1), _flat(found.rows[name])
+                if scratch:
+                    merged, scratch[name] = merge_by_slot(flat_ids, flat_gradients, scratch[name])
+                else:
+                    merged = merge_by_sort(flat_ids, flat_gradients, stack.rows)
+                rate = stack.rule.learning_rate * factor(state.step) * state.learning_rate_scale
+                tables[name], slots[name] = update_rows(tables[name], slots[name], merged, stack.rule, rate, state.step)
 
         return dataclasses.replace(
             state,
             step=state.step + 1,
             params=dense["params"],
-            batch_stats=batch_stats,
+            batch_stats=found.batch_stats,
             opt_state=opt_state,
             tables=tables,
             slots=slots,
-            loss_sum=state.loss_sum + loss,
+            loss_sum=state.loss_sum + found.loss,
             progressive=progressive,
             scratch=scratch,
         )
 
     return train_step
+
+
+class _Gradients(NamedTuple):
+    """Of the whole batch, but for `rows` and `logits`: [parts, examples of a part, ...]."""
+
+    loss: jax.Array
+    params: Any
+    tables: dict[str, jax.Array]
+    """Of densely updated tables, where the model reads them whole; their gathered rows count under `rows`."""
+    rows: dict[str, jax.Array]
+    logits: jax.Array
+    batch_stats: Any
+
+
+def _gradients(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, state: TrainState, parts: Batch) -> _Gradients:
+    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
+    total_weight = parts.weights.sum()
+    count = parts.ids.shape[0]
+
+    def loss_of(params: Any, tables: Any, rows: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        inputs = Inputs(rows, tables, part.ids, part.numeric, part.vectors, plan)
+        logits, batch_stats = forward(model, params, state.batch_stats, inputs, key)
+        tasks = config.train.task_weights
+        return binary_cross_entropy(logits, part.labels, part.weights, tasks, total_weight), (logits, batch_stats)
+
+    def work_off(part: Batch, key: jax.Array) -> _Gradients:
+        with jax.named_scope("gather"):
+            rows = {
+                stack.name: gather_rows(state.tables[stack.name], stack_ids(stack, part.ids)) for stack in plan.stacks
+            }
+        differentiate = jax.value_and_grad(loss_of, argnums=(0, 1, 2), has_aux=True)
+        (loss, (logits, stats)), found = differentiate(state.params, dense_tables, rows, part, key)
+        params, tables, row_gradients = found
+        return _Gradients(loss, params, tables, row_gradients, logits, stats)
+
+    if count == 1:
+        found = work_off(Batch(*(array[0] for array in parts)), step_key)
+        rows = {name: gradient[None] for name, gradient in found.rows.items()}
+        return found._replace(rows=rows, logits=found.logits[None])
+
+    def add(sums: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        found = work_off(item[0], jax.random.fold_in(step_key, item[1]))
+        summed = (found.loss, found.params, found.tables)
+        return jax.tree.map(jnp.add, sums, summed), (found.rows, found.logits)
+
+    zero = jax.tree.map(jnp.zeros_like, (total_weight, state.params, dense_tables))
+    (loss, params, tables), (rows, logits) = jax.lax.scan(add, zero, (parts, jnp.arange(count)))
+    return _Gradients(loss, params, tables, rows, logits, state.batch_stats)
+
+
+def _flat(rows: jax.Array) -> jax.Array:
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def forward(
@@ -111,22 +169,17 @@ def score(metrics: Metrics, logits: Float[Array, "batch tasks"], batch: Batch) -
 
 
 def make_eval_step(
-    model: nn.Module, plan: EmbeddingPlan
+    model: nn.Module, plan: EmbeddingPlan, part_of: Callable[[int], int]
 ) -> Callable[[TrainState, Metrics, Batch], tuple[Metrics, Float[Array, "batch tasks"]]]:
-    """One evaluation step: updated metrics and the batch's logits."""
+    """One evaluation step: updated metrics and the batch's logits, `part_of(rows)` examples at a time."""
 
     def eval_step(state: TrainState, metrics: Metrics, batch: Batch) -> tuple[Metrics, jax.Array]:
-        logits = predict(model, plan, state, batch)
+        rows = batch.ids.shape[0]
+        parts = split(batch, rows // part_of(rows))
+        if parts.ids.shape[0] == 1:
+            logits = predict(model, plan, state, batch)
+        else:
+            logits = joined(jax.lax.map(lambda part: predict(model, plan, state, part), parts))
         return score(metrics, logits, batch), logits
 
     return eval_step
-
-
-def _has_training_mode(config: Any) -> bool:
-    """Whether any MLP anywhere in a model config has dropout or BatchNorm."""
-    if isinstance(config, tuple):
-        return any(_has_training_mode(item) for item in config)
-    if not dataclasses.is_dataclass(config):
-        return False
-    own = bool(getattr(config, "dropout", 0) or getattr(config, "batch_norm", False))
-    return own or any(_has_training_mode(getattr(config, field.name)) for field in dataclasses.fields(config))
