@@ -3,6 +3,7 @@
 PYTHON ?= python3
 ARGS ?=
 JOBS ?= 2
+SPEED ?= --all --write docs/performance.md
 VENV := .venv$(patsubst python%,-%,$(filter-out python3 python,$(notdir $(PYTHON))))
 RUN := $(VENV)/bin/python
 # one worker a file, which keeps the programs that its tests share compiled
@@ -30,8 +31,10 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 
-bench: $(VENV)/.installed-dev
-	for program in benchmarks/*.py; do $(RUN) $$program $(ARGS) || exit 1; done
+# Hours in all; stopped, it goes on where it was. SPEED='--cells "M 4096 1M"' measures some cells, SPEED=--quick one small.
+bench: $(VENV)/.installed-bench
+	$(RUN) benchmarks/speed.py $(SPEED)
+	for name in rows pipeline prepare metrics seeds; do $(RUN) benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache *.egg-info
@@ -47,4 +50,10 @@ $(VENV)/.installed: requirements.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+# fbgemm_gpu asks for a GPU's torch, but its CPU wheel does without: the peer's fastest tables, where there is a wheel.
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev,experiments]"
+	-$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps fbgemm-gpu-cpu==1.8.0
 	touch $@

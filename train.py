@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from wukong_jax.config.command_line import TrainArguments, parse_run_arguments
 from wukong_jax.errors import UserError
+from wukong_jax.process import prepare_process
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse, train or resume, show the results; exit code 2 on bad input, 128 + signal when stopped by one."""
     try:
         options = parse_run_arguments(TrainArguments, arguments, "train.py")
+        prepare_process()
         # after parsing: jax takes a second to import, and --help needs none of it
         import rich.console
 

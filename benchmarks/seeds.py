@@ -1,7 +1,7 @@
 """Mean and standard deviation over seeds of several configs on one split, and their paired differences to the first.
 
     python benchmarks/seeds.py --seeds 5
-    python benchmarks/seeds.py --seeds 3 --configs configs/frappe.py --source FOLDER
+    python benchmarks/seeds.py --seeds 3 --configs configs/frappe.py --source FOLDER --bfloat16
 
 Runs that are finished are not trained again; a stopped one goes on.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import rich.console
 
 from wukong_jax.config.command_line import load_config_file
+from wukong_jax.process import prepare_process
 from wukong_jax.training.run import default_folder, train
 
 MOVIELENS = [
@@ -25,9 +26,11 @@ MOVIELENS = [
 METRICS = {"auc": "AUC", "logloss": "LogLoss", "gauc": "gAUC"}
 
 
-def run_seeds(path: str, seeds: int, source: str | None) -> list[dict[str, Any]]:
-    """Records of one config with the seeds 0, 1, ..."""
-    config = load_config_file(pathlib.Path(path))
+def run_seeds(path: str, seeds: int, source: str | None, dtype: str | None = None) -> list[dict[str, Any]]:
+    """Records of one config with the seeds 0, 1, ...; `dtype` replaces the model's."""
+    config: Any = load_config_file(pathlib.Path(path))
+    if dtype is not None:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
     data = dataclasses.replace(config.data, source=source or config.data.source)
     records = []
     for seed in range(seeds):
@@ -49,8 +52,14 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", default=MOVIELENS, help="config files, the first one is compared with")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--source", help="local folder with the raw data")
+    parser.add_argument("--bfloat16", action="store_true", help="train every config in bfloat16, too")
     options = parser.parse_args()
-    records = {path: run_seeds(path, options.seeds, options.source) for path in options.configs}
+    prepare_process()
+    records: dict[str, list[dict[str, Any]]] = {}
+    for path in options.configs:
+        records[path] = run_seeds(path, options.seeds, options.source)
+        if options.bfloat16:
+            records[f"{path}, bfloat16"] = run_seeds(path, options.seeds, options.source, "bfloat16")
     shown = [name for name in METRICS if all(name in r["results"]["test"] for rs in records.values() for r in rs)]
     print(f"test, mean ± standard deviation over {options.seeds} seeds; differences are paired by seed\n")
     headings = [METRICS[name] for name in shown] + [f"first minus this, {METRICS[name]}" for name in shown]

@@ -2,9 +2,13 @@
 
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# Programs that tests start keep their compiled code for the other tests only.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="wukong_jax-tests-")
 
 import jaxtyping
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import wukong_jax
 from wukong_jax.errors import UserError
+from wukong_jax.process import prepare_process
 
 COMMANDS = {
     "prepare": "turn raw files into a store",
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         print(f"error: unknown command {command!r}.{hint}\n{_usage()}", file=sys.stderr)
         return 2
+    prepare_process()
     try:
         code = importlib.import_module(f"wukong_jax.commands.{command}").main(rest)
         sys.stdout.flush()

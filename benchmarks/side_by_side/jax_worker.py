@@ -15,6 +15,7 @@ from benchmarks.side_by_side.cells import Cell
 from benchmarks.side_by_side.run_config import make_config
 from benchmarks.side_by_side.worker import CHECKED_STEPS, GEMMS, Clock, best_gflops, peak_rss, serve, timed_first
 from wukong_jax.data.batch import Batch
+from wukong_jax.process import keep_freed_memory
 from wukong_jax.training.optim import parameter_path
 from wukong_jax.training.program import Program, build_program
 
@@ -34,6 +35,7 @@ class Worker:
 
     def build(self, cell: dict[str, Any], batches: str, cache: str) -> dict[str, Any]:
         """Config, compiled functions and state, with the persistent compilation cache in the folder `cache`."""
+        keep_freed_memory()  # as train.py does; without effect on another allocator than glibc's
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         self.cell = Cell(**cell)

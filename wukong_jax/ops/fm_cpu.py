@@ -76,10 +76,15 @@ def _rounded(values: jax.Array, dtype: DTypeLike) -> jax.Array:
 @jax.custom_vjp
 def _transposed(x: Float[Array, "batch a b"]) -> Float[Array, "batch b a"]:
     """A real copy, so that the products that read it find it in order."""
-    return kept(x.swapaxes(1, 2))
+    return _kept_in_order(x.swapaxes(1, 2))
 
 
 _transposed.defvjp(lambda x: (_transposed(x), None), lambda _, gradient: (kept(gradient).swapaxes(1, 2),))
+
+
+def _kept_in_order(x: Float[Array, "batch a b"]) -> Float[Array, "batch a b"]:
+    """A barrier on the 2-D form: of a 3-D array XLA would only note another order of its axes, and copy it later."""
+    return kept(x.reshape(-1, x.shape[2])).reshape(x.shape)
 
 
 @jax.custom_vjp
@@ -110,7 +115,7 @@ def _batched_backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     left_transposed, right = saved
     gradient = kept(gradient)
-    to_left = kept(gradient @ kept(right.swapaxes(1, 2)))
+    to_left = kept(gradient @ _kept_in_order(right.swapaxes(1, 2)))
     return to_left, jnp.zeros_like(left_transposed), kept(left_transposed @ gradient)
 
 

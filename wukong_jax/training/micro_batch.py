@@ -11,7 +11,7 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.errors import ConfigError
 
 # Measured best on CPU (docs/performance.md): one layer's embeddings X, float32, fill about the second-level caches.
-CPU_BYTES = 4 * 2**20
+CPU_BYTES, CPU_EXAMPLES = 4 * 2**20, 512
 
 
 def micro_batch_size(config: RunConfig, platform: str, batch_size: int) -> int:
@@ -76,7 +76,7 @@ def _examples_in_cache(config: RunConfig) -> int:
     layers = [model.layer(index) for index in range(model.num_layers)]
     inputs = len(schema.id_features) + model.embedding.dense_embeddings * bool(schema.numeric)
     n = max([inputs, *(layer.num_fmb + layer.num_lcb for layer in layers)])
-    return max(64, CPU_BYTES // (4 * n * model.width))
+    return min(max(64, CPU_BYTES // (4 * n * model.width)), CPU_EXAMPLES)
 
 
 def _largest_divisor(size: int, limit: int) -> int:
