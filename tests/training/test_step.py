@@ -15,7 +15,7 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature
 from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
 from wukong_jax.training.program import Program, build_program
-from wukong_jax.training.state import TrainState
+from wukong_jax.training.state import TrainState, blank_batch
 
 SCHEMA = DatasetSchema(
     (CategoricalFeature("a", 40), CategoricalFeature("b", 6)),
@@ -174,20 +174,47 @@ def test_another_seed_gives_other_parameters():
         assert not np.array_equal(one, other)
 
 
-def test_a_step_neither_sorts_nor_copies_a_table():
-    """A million rows: all that is made on the way is as small as the batch; the table is updated where it lies."""
-    rows = 1_000_000
-    schema = DatasetSchema((CategoricalFeature("a", rows), CategoricalFeature("b", 10)), labels=("label",))
-    config = RunConfig("t", schema, DataConfig(store="s"), FactorizationMachineConfig(16))
-    prog = build_program(config, 10)
-    shapes = Batch(
-        *(jax.ShapeDtypeStruct((ROWS, width), np.float32) for width in (2, 0, 0, 1)),
-        jax.ShapeDtypeStruct((ROWS,), np.float32),
-    )
-    compiled = prog.train_step.lower(
-        prog.abstract_state(), shapes._replace(ids=jax.ShapeDtypeStruct((ROWS, 2), np.int32))
-    ).compile()
-    assert not re.search(r"\bsort\(", compiled.as_text())
-    memory, table_bytes = compiled.memory_analysis(), 4 * rows * 16
-    assert memory.temp_size_in_bytes < table_bytes / 100
-    assert memory.alias_size_in_bytes > table_bytes, "the tables are donated"
+MANY = 10_000_000  # nothing is allocated: the programs are only compiled
+TABLE_BYTES = 4 * MANY * 16
+WIDE_MACHINE, WIDE_WUKONG = FactorizationMachineConfig(16), dataclasses.replace(WUKONG, width=16)
+
+
+def of_many_rows(model, rule: str, deduplicate: str = "auto") -> Program:
+    """A program with a table of many rows, 16 wide. A batch is worked off in 4 parts."""
+    schema = DatasetSchema((CategoricalFeature("a", MANY), CategoricalFeature("b", 10)))
+    tables = TablesConfig((TableRule(name=rule),), deduplicate)
+    train = TrainConfig(batch_size=ROWS, micro_batch=ROWS // 4)
+    return build_program(RunConfig("t", schema, DataConfig(store="s"), model, tables=tables, train=train), 10)
+
+
+@pytest.mark.parametrize(
+    ("model", "rule", "slots", "deduplicate"),
+    [
+        (WIDE_MACHINE, "rowwise_adagrad", 0, "auto"),
+        (WIDE_MACHINE, "rowwise_adagrad", 0, "sort"),
+        (WIDE_WUKONG, "rowwise_adagrad", 0, "auto"),
+        (WIDE_WUKONG, "adagrad", 1, "auto"),
+        (WIDE_WUKONG, "adam", 2, "auto"),
+        (WIDE_WUKONG, "sgd", 0, "auto"),
+    ],
+    ids=lambda value: type(value).__name__ if dataclasses.is_dataclass(value) else str(value),
+)
+def test_a_step_neither_sorts_nor_copies_a_table(model, rule, slots, deduplicate):
+    """All that is made on the way is as small as the batch; the table is updated where it lies."""
+    prog = of_many_rows(model, rule, deduplicate)
+    state = prog.abstract_state()
+    compiled = prog.train_step.lower(state, jax.eval_shape(lambda: blank_batch(prog.config, ROWS))).compile()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    assert bool(re.search(r"\bsort\(", text)) == (deduplicate == "sort")
+    assert re.search(r"\bwhile\(", text), "over the parts"
+    assert memory.temp_size_in_bytes < TABLE_BYTES / 1000
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    assert state_bytes > (1 + slots) * TABLE_BYTES
+    assert memory.alias_size_in_bytes > state_bytes - 1000, "the whole state is donated"
+
+
+@pytest.mark.parametrize("rule", ["rowwise_adagrad", "adam"])
+def test_a_table_is_initialised_where_it_lies(rule):
+    memory = of_many_rows(WIDE_MACHINE, rule).init.lower().compile().memory_analysis()
+    assert memory.output_size_in_bytes > (3 if rule == "adam" else 1) * TABLE_BYTES
+    assert memory.temp_size_in_bytes < TABLE_BYTES / 10

@@ -7,6 +7,7 @@ an accelerator, Y and the W's are projected apart: cutting one product's result 
 All in float32: XLA:CPU has no batched product of bfloat16 with a float32 sum.
 """
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -68,9 +69,17 @@ def _compress(
     return found
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _rounded(values: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Rounded to `dtype`, in float32 at least."""
+    """Rounded to `dtype`, in float32 at least; its gradient, a float32 sum, is not rounded."""
     return values.astype(dtype).astype(jnp.promote_types(dtype, jnp.float32))
+
+
+_rounded.defvjp(
+    # the empty array carries the type of the values
+    lambda values, dtype: (_rounded(values, dtype), jnp.zeros(0, values.dtype)),
+    lambda _, like, gradient: (gradient.astype(like.dtype),),
+)
 
 
 @jax.custom_vjp

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from wukong_jax.errors import ConfigError
+
 Implementation = Literal["auto", "reference", "xla", "xla_cpu", "mosaic_gpu", "tpu"]
 
 # XLA:CPU drops optimization barriers before it fuses. Kept to the end, they stop it from computing an elementwise
@@ -23,6 +25,20 @@ def resolve_implementation(name: Implementation) -> Implementation:
     if name != "auto":
         return name
     return "xla_cpu" if jax.default_backend() == "cpu" else "xla"
+
+
+def check_implementation(name: Implementation, dtype: DTypeLike, platform: str) -> None:
+    """Raise `ConfigError` where a platform cannot run an implementation in a type."""
+    needed = {"mosaic_gpu": ("gpu", "cuda"), "tpu": ("tpu",)}.get(name, (platform,))
+    if platform not in needed:
+        raise ConfigError(
+            f"model.implementation: received {name!r} on {platform}, which runs on {needed[0]} only; use 'auto'"
+        )
+    if platform == "cpu" and name in ("xla", "reference") and jnp.dtype(dtype) == jnp.bfloat16:
+        raise ConfigError(
+            f"model.implementation: received {name!r} with model.dtype 'bfloat16', for which XLA has no "
+            "batched product on CPU; use 'auto', or model.dtype 'float32'"
+        )
 
 
 def activation_dtype(dtype: DTypeLike) -> jnp.dtype:

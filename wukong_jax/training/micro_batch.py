@@ -56,7 +56,7 @@ def split(batch: Batch, parts: int) -> Batch:
 
 def joined(parts: jax.Array) -> jax.Array:
     """Inverse of `split` for one array [parts, batch / parts, ...]."""
-    return parts.swapaxes(0, 1).reshape(-1, *parts.shape[2:])
+    return parts.swapaxes(0, 1).reshape(parts.shape[0] * parts.shape[1], *parts.shape[2:])
 
 
 def has_setting(config: Any, *names: str) -> bool:
@@ -80,4 +80,6 @@ def _examples_in_cache(config: RunConfig) -> int:
 
 
 def _largest_divisor(size: int, limit: int) -> int:
-    return next(size // parts for parts in range(1, size + 1) if size % parts == 0 and size // parts <= limit)
+    """At most `limit`; all of `size` where that would leave crumbs, as with a prime number."""
+    found = next(size // parts for parts in range(1, size + 1) if size % parts == 0 and size // parts <= limit)
+    return found if found >= limit // 8 else size

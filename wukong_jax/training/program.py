@@ -9,11 +9,12 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from wukong_jax.config.models import WukongConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
 from wukong_jax.models.registry import build_model, table_specs
-from wukong_jax.ops.platform import compiler_options
+from wukong_jax.ops.platform import check_implementation, compiler_options
 from wukong_jax.training.micro_batch import evaluation_part, micro_batch_size
 from wukong_jax.training.optim import dense_optimizer
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings
@@ -54,6 +55,8 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     platform = mesh.devices.flat[0].platform
     part_of = functools.partial(micro_batch_size, config, platform)
     part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
+    if isinstance(config.model, WukongConfig):
+        check_implementation(config.model.implementation, config.model.dtype, platform)
     slot, options = uses_slot(config, platform), compiler_options(platform)
 
     def init() -> TrainState:
