@@ -16,8 +16,9 @@ from typing import Any
 
 import jax
 
-# In the order in which data flows through them; `outside` is what is neither differentiated nor in a named scope.
-PARTS = ("gather", "forward", "backward", "outside", "dense_update", "row_update")
+# In the order in which data flows through them; a fusion of several counts as the last. `outside` is what is neither
+# differentiated nor in a named scope: cutting the batch, adding gradients up.
+PARTS = ("outside", "gather", "forward", "backward", "dense_update", "row_update")
 SCOPES = ("gather", "dense_update", "row_update")
 UNSORTED, IDLE = "unsorted", "idle"
 STEPS = 5

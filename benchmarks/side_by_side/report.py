@@ -169,7 +169,7 @@ def _breakdown_table(records: list[Record]) -> str:
     table = _table(["cell", "step", *columns], rows)
     return table + (
         "\nFrom a profiler trace of five real steps; each instant is shared by the operations that run in it. "
-        "`outside`: neither differentiated nor named (lookups and updates where the step does not name them).\n"
+        "`outside`: neither differentiated nor named (cutting the batch, adding gradients up).\n"
     )
 
 

@@ -1,0 +1,94 @@
+"""Examples per second of the whole training loop, as train.py logs them, against its bare step.
+
+    python benchmarks/loop.py --cells "S 4096 1M" "M 4096 1M"
+
+For each cell a store of Zipf ids is written into a temporary folder; then, in turn, the step alone on batches that lie
+on the device, and `train()` with input, log, evaluation and checkpoints. Medians of the rounds (lowest to highest).
+"""
+
+import argparse
+import dataclasses
+import io
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+import jax
+import numpy as np
+import rich.console
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from benchmarks.side_by_side.batches import make_batches
+from benchmarks.side_by_side.cells import Cell, grid, select
+from benchmarks.side_by_side.run_config import make_config
+from wukong_jax.config.run import DataConfig, RunConfig
+from wukong_jax.data.batch import Batch
+from wukong_jax.data.store import StoreWriter
+from wukong_jax.process import keep_freed_memory
+from wukong_jax.training.program import build_program
+from wukong_jax.training.run import train
+
+STORED_BATCHES = 32
+
+
+def write_store(cell: Cell, path: pathlib.Path) -> None:
+    """32 batches to train on, one to validate on."""
+    config = make_config(cell)
+    drawn = make_batches(cell, STORED_BATCHES + 1)
+    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in drawn.items()}
+    flat["labels"] = flat["labels"][:, None]
+    edge = STORED_BATCHES * cell.batch
+    with StoreWriter(path, config.schema) as writer:
+        for split, rows in (("train", slice(0, edge)), ("valid", slice(edge, None))):
+            writer.append(split, {name: flat[name][rows] for name in writer.kinds})
+
+
+def bare_step(config: RunConfig, cell: Cell, steps: int) -> float:
+    """Examples per second of the compiled step alone."""
+    drawn = make_batches(cell, 4)
+    empty, ones = np.zeros((cell.batch, 0), np.float32), np.ones(cell.batch, np.float32)
+    batches = [
+        jax.device_put(Batch(drawn["ids"][i], drawn["numeric"][i], empty, drawn["labels"][i][:, None], ones))
+        for i in range(4)
+    ]
+    program = build_program(config, steps)
+    state = jax.block_until_ready(program.train_step(program.init(), batches[0]))
+    start = time.perf_counter()
+    for step in range(steps):
+        state = program.train_step(state, batches[step % 4])
+    jax.block_until_ready(state)
+    return steps * cell.batch / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", default=["S 4096 1M", "M 4096 1M"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STORED_BATCHES)
+    options = parser.parse_args()
+    keep_freed_memory()
+    words = tuple(f"{cell} train float32 rowwise_adagrad" for cell in options.cells)
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}\n")
+    print("| cell | step | loop | loop / step |\n|---|---|---|---|")
+    for cell in select(grid(gpu=False), words):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            write_store(cell, root / "store")
+            base = make_config(cell)
+            settings = dataclasses.replace(base.train, epochs=1, max_steps=options.steps, log_every_steps=8)
+            config = dataclasses.replace(base, data=DataConfig(store=str(root / "store")), train=settings)
+            steps, loops = [], []
+            for number in range(options.rounds):
+                steps.append(bare_step(config, cell, options.steps))
+                record = train(config, root / f"run_{number}", rich.console.Console(file=io.StringIO()))
+                loops.append(record["examples_per_second"])
+        shown = [f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in (steps, loops)]
+        print(f"| {cell.label} | {' | '.join(shown)} | {statistics.median(loops) / statistics.median(steps):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
