@@ -1,7 +1,9 @@
 """Settings and fixtures of all tests: CPU, annotations checked at run time, seeds, and the shared data folder."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -9,6 +11,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 # Programs that tests start keep their compiled code for the other tests only.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="wukong_jax-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 import jaxtyping
 

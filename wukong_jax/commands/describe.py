@@ -19,18 +19,20 @@ class DescribeOptions(RunArguments):
 def main(arguments: Sequence[str]) -> int:
     """Describe; raises `UserError` where the config cannot be built."""
     options = parse_run_arguments(DescribeOptions, arguments, "python -m wukong_jax describe")
+    import jax
     import rich.console
     import rich.table
 
     from wukong_jax.scaling.flops import TRAINING_FACTOR, describe_cost
+    from wukong_jax.training.micro_batch import micro_batch_size
 
     cost = describe_cost(options.run)
-    activations = cost.activation_bytes * options.run.train.batch_size
+    part = micro_batch_size(options.run, jax.default_backend(), options.run.train.batch_size)
     memory = {
         "tables": cost.table_bytes,
         "slots and work space of the tables": cost.slot_bytes,
         "dense parameters, gradients, optimizer": cost.dense_bytes,
-        f"activations (at most, batch {options.run.train.batch_size})": activations,
+        f"activations (at most, {part} examples at a time)": cost.activation_bytes * part,
     }
     if options.json:
         totals = {name: getattr(cost, name) for name in ("dense_total", "sparse_total", "training_flops")}
