@@ -26,8 +26,9 @@ from benchmarks.side_by_side.run_config import cell_cost
 # Relative to the loss; logits relative to their root mean square. TF32 and bfloat16 round more.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-3}
 LOGIT_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
-# After Adam's first steps, which divide small gradients by their own size, rounding shows; a rate 1 % off would, too.
-STEPS_TOLERANCE = 2e-4
+# After Adam's first update, which divides each gradient by its own size, rounding shows; a rate 1 % off would, too.
+# Later losses say little: at L two roundings of our own model are 2e-5 apart after one step, 2e-3 after three.
+STEP_TOLERANCE = 1e-4
 GPU_TOLERANCE = 5e-3
 MEMORY_SHARE = 0.92
 
@@ -101,12 +102,12 @@ def compare(
         tolerance = LOGIT_TOLERANCE[cell.dtype]
     else:
         relative = [abs(a - b) / a for a, b in zip(ours["losses"], theirs["losses"], strict=True)]
-        differences = {"loss": relative[0]} | ({"loss_after_5_steps": relative[-1]} if same_updates else {})
+        differences = {"loss": relative[0]} | ({"loss_after_1_step": relative[1]} if same_updates else {})
         tolerance = TOLERANCE[cell.dtype]
     tolerance = max(tolerance, GPU_TOLERANCE) if gpu else tolerance
     allowed = dict.fromkeys(differences, tolerance)
-    if "loss_after_5_steps" in allowed:
-        allowed["loss_after_5_steps"] = max(tolerance, STEPS_TOLERANCE)
+    if "loss_after_1_step" in allowed:
+        allowed["loss_after_1_step"] = max(tolerance, STEP_TOLERANCE)
     # a NaN is not equal either
     if not all(difference <= allowed[name] for name, difference in differences.items()):
         raise NotEqualError(f"{cell.label}: {json.dumps(differences)} apart from ours, allowed {json.dumps(allowed)}")

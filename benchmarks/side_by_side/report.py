@@ -252,7 +252,7 @@ def _memory(result: dict[str, Any]) -> str:
 def _difference(check: dict[str, Any] | None) -> str:
     if check is None:
         return "-"
-    return f"{max(check[name] for name in ('loss', 'loss_after_5_steps', 'logits') if name in check):.0e}"
+    return f"{max(check[name] for name in ('loss', 'loss_after_1_step', 'logits') if name in check):.0e}"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

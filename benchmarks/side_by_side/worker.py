@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-CHECKED_STEPS = 5
+CHECKED_STEPS = 2
 LONG_STEP = 0.5
 GEMMS = ((4096, 512, 512), (4096, 4096, 4096))
 
