@@ -89,6 +89,9 @@ BAD = [
     (TrainConfig, {"task_weights": (0.0, 0.0)}, "train.task_weights", "only zeros"),
     (OptimizerConfig, {"learning_rate": float("inf")}, "optimizer.learning_rate", "inf"),
     (PlateauConfig, {"min_delta": -0.1}, "train.plateau.min_delta", -0.1),
+    (WukongConfig, {"implementation": "mosaic_gpu", "fm": "full"}, "model.implementation", "model.fm 'full'"),
+    (WukongConfig, {"implementation": "tpu", "fm": "attentive"}, "model.implementation", "model.fm 'attentive'"),
+    (TrainConfig, {"micro_batch": 0}, "train.micro_batch", 0),
     (WukongConfig, {"use_fmb": False, "use_lcb": False, "residual": False}, "model", "nothing reaches the head"),
     (
         RunConfig,

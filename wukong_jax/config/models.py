@@ -97,6 +97,11 @@ class WukongConfig:
         """Check sizes and the per-layer settings; raises `ConfigError`."""
         for name in ("width", "num_layers", "num_fmb", "num_lcb", "rank"):
             check_positive(f"model.{name}", getattr(self, name))
+        if self.implementation in ("mosaic_gpu", "tpu") and self.fm != "low_rank":
+            raise ConfigError(
+                f"model.implementation: received {self.implementation!r} with model.fm {self.fm!r}, but that kernel "
+                "computes the low-rank FM only; use 'auto', or model.fm 'low_rank'"
+            )
         if not (self.use_fmb or self.use_lcb or self.residual):
             raise ConfigError("model: use_fmb, use_lcb and residual are all off, so nothing reaches the head; keep one")
         if self.layers and len(self.layers) != self.num_layers:

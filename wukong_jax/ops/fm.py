@@ -12,11 +12,13 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from wukong_jax.errors import ConfigError
 from wukong_jax.ops import fm_cpu, fm_xla
 from wukong_jax.ops.layer_norm import layer_norm
 from wukong_jax.ops.platform import Implementation, resolve_implementation
 
 Compressed = dict[str, Float[Array, "batch m d"]]
+KERNELS = ("mosaic_gpu", "tpu")
 
 
 def factorization_machine(
@@ -31,9 +33,14 @@ def factorization_machine(
 
     Without Y it is the full FM, X X^T; a Y [n, k] serves all examples (low rank), a Y [batch, n, k] each its own
     (attentive). X (X^T Y) costs O(n k d) and makes no n x n array; see `pairs_first` for when (X X^T) Y is taken.
+    Raises `ConfigError` for a kernel, which computes the LayerNorm as well: `fm_layer_norm`.
     """
     linear = linear or {}
     implementation = resolve_implementation(implementation)
+    if implementation in KERNELS:
+        raise ConfigError(
+            f"implementation={implementation!r}: the kernel includes the LayerNorm; call fm_layer_norm, or use 'xla'"
+        )
     if implementation == "reference":
         return _reference(x, y, dtype), {name: _compress(name, x, w, dtype) for name, w in linear.items()}
     if implementation == "xla_cpu":
@@ -68,9 +75,14 @@ def fm_layer_norm(
 ) -> tuple[Float[Array, "batch n_k"], Compressed]:
     """LayerNorm(flatten(FM(X))), and W^T X for every W of `linear`: all that an interaction layer computes from X.
 
-    Raises `ConfigError` for a shape or type that a kernel named by `implementation` does not serve.
+    Raises `ConfigError` for a shape, type or kind of FM that a kernel named by `implementation` does not serve.
     """
-    if implementation in ("mosaic_gpu", "tpu") and y is not None and y.ndim == 2:
+    if implementation in KERNELS:
+        if y is None or y.ndim != 2:
+            raise ConfigError(
+                f"implementation={implementation!r}: the kernel computes the low-rank FM with one Y for all examples; "
+                "use implementation='xla'"
+            )
         # imported here: Pallas takes a while to import, and few runs need it
         if implementation == "mosaic_gpu":
             from wukong_jax.ops.fm_mosaic_gpu import fm_layer_norm as kernel

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from wukong_jax.ops.fm_xla import cut
+
 # (X X^T) Y is taken up to this many times the FLOPs of X (X^T Y): it needs no transposed copies.
 PAIRS_FIRST_RATIO = 1.25
 
@@ -58,15 +60,10 @@ def compress(
 def _compress(
     transposed: jax.Array, linear: Mapping[str, jax.Array], dtype: DTypeLike, out_dtype: DTypeLike
 ) -> dict[str, jax.Array]:
-    found: dict[str, jax.Array] = {}
-    if linear:
-        weights = jnp.concatenate(list(linear.values()), axis=1)
-        mixed = _transposed(_mix(transposed, _rounded(weights, dtype)))
-        first = 0
-        for name, weight in linear.items():
-            found[name] = mixed[:, first : first + weight.shape[1]].astype(out_dtype)
-            first += weight.shape[1]
-    return found
+    if not linear:
+        return {}
+    weights = jnp.concatenate(list(linear.values()), axis=1)
+    return cut(_transposed(_mix(transposed, _rounded(weights, dtype))).astype(out_dtype), linear)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -35,9 +35,16 @@ def compress(
     if not linear:
         return {}
     all_of_them = product("bnd,nm->bmd", dtype, x, jnp.concatenate(list(linear.values()), axis=1)).astype(x.dtype)
+    return cut(all_of_them, linear)
+
+
+def cut(
+    together: Float[Array, "batch all_m d"], linear: Mapping[str, Float[Array, "n m"]]
+) -> dict[str, Float[Array, "batch m d"]]:
+    """What each W gave, from the product with all of them side by side."""
     found: dict[str, jax.Array] = {}
     first = 0
     for name, weight in linear.items():
-        found[name] = all_of_them[:, first : first + weight.shape[1]]
+        found[name] = together[:, first : first + weight.shape[1]]
         first += weight.shape[1]
     return found
