@@ -108,7 +108,7 @@ def least_bytes(n: int, d: int, k: int, arrays: tuple[jax.Array, ...]) -> int:
 def main() -> None:
     """Print a Markdown table and write the times."""
     gpu = jax.default_backend() != "cpu"
-    names = ["xla", "reference"] if gpu else ["xla_cpu", "xla", "reference", *ORDERS]
+    names = ["xla", "reference"] if gpu else ["cpu_kernel", "xla_cpu", "xla", "reference", *ORDERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", help="n,d,k")
     parser.add_argument("--implementations", nargs="+", default=names)

@@ -39,14 +39,22 @@ def keep_compiled_programs() -> pathlib.Path | None:
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    folder = machine_folder("compiled")
+    if folder is None:
+        return None
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    return folder
+
+
+def machine_folder(name: str, *more: str) -> pathlib.Path | None:
+    """A folder in the user's cache for this CPU, jaxlib and what `more` says; None if it cannot be made."""
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    key = f"{importlib.metadata.version('jaxlib')} {platform.machine()} {_cpu_features()}"
-    folder = pathlib.Path(home) / "wukong_jax" / "compiled" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    key = " ".join((importlib.metadata.version("jaxlib"), platform.machine(), _cpu_features(), *more))
+    folder = pathlib.Path(home) / "wukong_jax" / name / hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     return folder
 
 

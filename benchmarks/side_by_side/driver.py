@@ -40,7 +40,7 @@ def parse(description: str) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", action="append", default=[], help='words of the cells to run, such as "M 16384 1M"')
-    parser.add_argument("--all", action="store_true", help="every cell (an hour or two on two cores; can be stopped)")
+    parser.add_argument("--all", action="store_true", help="every cell (hours on two cores; can be stopped)")
     parser.add_argument(
         "--quick", action="store_true", help="short rounds, strong peer neither compiled nor calibrated, nothing kept"
     )
@@ -112,10 +112,10 @@ def load(path: pathlib.Path, machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def calibrated(kept: dict[str, Any], cell: Cell, variables: dict[str, str], *, fresh: bool) -> dict[str, Any]:
-    """The strong peer's best form at this shape, batch, pass and type; measured once, at whatever rows come first."""
+    """The strong peer's best form at this shape, pass and type; measured once, at the first batch and rows."""
     from benchmarks.side_by_side.batches import write_batches
 
-    key = f"{cell.shape_name} {cell.batch} {cell.mode} {cell.dtype}"
+    key = f"{cell.shape_name} {cell.mode} {cell.dtype}"
     if key not in kept["calibration"] or fresh:
         say(f"{key}: calibrating the strong peer")
         with tempfile.TemporaryDirectory() as folder:

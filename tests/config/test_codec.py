@@ -149,7 +149,7 @@ def changed(path: str, value: object) -> dict:
         ("train.monitor", "acc", r"""train.monitor: received "acc", expected one of \['auc', 'logloss'\]"""),
         ("train", [1], r"train: received \[1\], expected an object with the fields of TrainConfig"),
         ("train.type", "DataConfig", r'train.type: received "DataConfig", expected TrainConfig'),
-        ("model.type", "DeepFM", r"""model.type: received "DeepFM", expected one of \['FactorizationMachineConfig'"""),
+        ("model.type", "DeepFM", r"""model.type: received "DeepFM", expected one of \['AFNConfig'"""),
         ("model", "Wukong", r'model: received "Wukong", expected WukongConfig or'),
         (
             "model.layers.1.fmb_mlp.widths",

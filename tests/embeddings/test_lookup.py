@@ -41,7 +41,7 @@ def look_up(plan: EmbeddingPlan, ids: np.ndarray, rng: np.random.Generator) -> t
         stack, first, rows = plan.table_rows(name)
         tables[name] = arrays[stack.name][first : first + rows].astype(np.float64)
     ids = jnp.asarray(ids)
-    rows = {stack.name: gather_rows(jnp.asarray(arrays[stack.name]), stack_ids(stack, ids)) for stack in plan.stacks}
+    rows = {stack.name: gather_rows(stack, jnp.asarray(arrays[stack.name]), ids) for stack in plan.stacks}
     empty = jnp.zeros((BATCH, 0))
     dense = {stack.name: jnp.asarray(arrays[stack.name]) for stack in plan.dense}
     return Inputs(rows, dense, ids, empty, empty, plan), tables

@@ -7,6 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wukong_jax.config.baselines import (
+    AFNConfig,
+    AutoIntConfig,
+    DCNv2Config,
+    DeepFMConfig,
+    DLRMConfig,
+    DNNConfig,
+    FinalMLPConfig,
+    FinalNetConfig,
+    MaskNetConfig,
+    XDeepFMConfig,
+)
 from wukong_jax.config.layers import EmbeddingConfig, FeatureGroup, ImportantFeature, MLPConfig
 from wukong_jax.config.models import FactorizationMachineConfig, LogisticRegressionConfig, WukongConfig
 from wukong_jax.config.optimizer import TableRule
@@ -17,11 +29,34 @@ from wukong_jax.models.registry import REGISTRY, table_specs
 WUKONG = WukongConfig(
     width=4, num_layers=1, num_fmb=2, num_lcb=2, rank=2, fmb_mlp=MLPConfig((8,), "tanh"), head=MLPConfig()
 )
+TANH, NORMED = MLPConfig((8,), "tanh"), MLPConfig((6,), "tanh", batch_norm=True)
+SEVERAL = EmbeddingConfig(dense_embeddings=2)  # attention between embeddings needs two, from any features
+LINEAR = MLPConfig((6,), "identity", batch_norm=True)  # AFN's exponentials saturate a tanh
 MODELS = {
     "wukong": WUKONG,
     "wukong attentive": dataclasses.replace(WUKONG, fm="attentive", separate_heads=True),
     "logistic regression": LogisticRegressionConfig(),
     "factorization machine": FactorizationMachineConfig(3),
+    "dnn": DNNConfig(4, NORMED),
+    "deepfm": DeepFMConfig(4, NORMED),
+    "dlrm": DLRMConfig(4, "dot", TANH),
+    "dlrm concat": DLRMConfig(4, "concat", NORMED),
+    "dcnv2": DCNv2Config(4, "stacked", 2, mlp=TANH),
+    "dcnv2 parallel": DCNv2Config(4, "parallel", 2, "low_rank", 3, mlp=NORMED),
+    "dcnv2 cross only": DCNv2Config(4, "cross_only", 2, "mixture", 3, 2, MLPConfig()),
+    "finalmlp": FinalMLPConfig(4, NORMED, TANH, 2, TANH),
+    "finalmlp without gates": FinalMLPConfig(4, TANH, NORMED, 2, None),
+    "autoint": AutoIntConfig(4, 2, 6, 2, embedding=SEVERAL),
+    "autoint+": AutoIntConfig(4, 2, 4, 2, scale=True, layer_norm=True, dnn=NORMED, linear=True, embedding=SEVERAL),
+    "afn": AFNConfig(4, 5, LINEAR),
+    "afn+": AFNConfig(4, 5, LINEAR, NORMED),
+    "afn+ with shared tables": AFNConfig(4, 5, LINEAR, TANH, shared_tables=True),
+    "xdeepfm": XDeepFMConfig(4, (3, 2), NORMED),
+    "xdeepfm, cin only": XDeepFMConfig(4, (3, 2), None, linear=False),
+    "masknet serial": MaskNetConfig(4, "serial", (16, 16)),
+    "masknet parallel": MaskNetConfig(4, "parallel", (16, 16), 2.0, embedding_norm=False, mlp=NORMED),
+    "finalnet": FinalNetConfig(4, MLPConfig((6,), "identity", batch_norm=True)),
+    "finalnet of two blocks": FinalNetConfig(4, TANH, NORMED, gates=False, residual="sum"),
 }
 CATEGORICAL = (CategoricalFeature("a", 9), CategoricalFeature("b", 5))
 MULTI_HOT = (MultiHotFeature("m", 7, 3, "mean"),)
@@ -44,14 +79,18 @@ def test_logits_and_gradients(config, schema, set_up):
     setup = set_up(config, schema)
     inputs, tasks = setup.inputs, len(schema.labels)
 
-    def total(params, rows, weights):
-        logits = setup.model.apply({"params": params}, inputs.replace(rows=rows), train=True)
-        return (logits * weights).sum(), logits
+    def total(params, rows, weights, train):
+        variables = setup.variables | {"params": params}
+        with_rows = inputs.replace(rows=rows)
+        logits, changed = setup.model.apply(variables, with_rows, train=train, mutable=["batch_stats"])
+        return (logits * weights).sum(), (logits, changed.get("batch_stats", {}))
 
-    gradient = jax.grad(total, argnums=(0, 1), has_aux=True)
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True), static_argnums=3)
     # another weight for each task, so that no task can hide behind another
     weights = jnp.arange(1.0, 1 + 6 * tasks).reshape(6, tasks)
-    (of_params, of_rows), logits = gradient(setup.variables["params"], dict(inputs.rows), weights)
+    # by the running statistics: those of the batch take out whatever a bias in front of a BatchNorm adds
+    arguments = setup.variables["params"], dict(inputs.rows), weights
+    (of_params, of_rows), (logits, unchanged) = gradient(*arguments, False)
     assert logits.shape == (6, tasks)
     assert logits.dtype == jnp.float32
     assert np.isfinite(logits).all()
@@ -65,6 +104,13 @@ def test_logits_and_gradients(config, schema, set_up):
             part = reached[:, lookup.first_slot : lookup.first_slot + len(lookup.columns)]
             assert part[used].all(), f"no gradient reaches a row of {lookup.table}"
     assert {spec.feature for spec in table_specs(config, schema).lookups} == {f.name for f in schema.id_features}
+    _, (logits, changed) = total(*arguments, True)
+    assert np.isfinite(logits).all()
+    before = setup.variables.get("batch_stats", {})
+    jax.tree.map(np.testing.assert_array_equal, unchanged, before)
+    assert jax.tree.structure(changed) == jax.tree.structure(before)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(changed), strict=True):
+        assert np.all(old != new), "training leaves a running statistic as it was"
 
 
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys())

@@ -253,7 +253,7 @@ def test_a_kernel_named_gets_operands_in_the_type_of_the_products(
 def test_a_kernel_asked_for_what_it_does_not_compute_is_refused(rng, name, kind):
     x, y, linear, d_out, _ = cast(drawn(rng, kind, 4, 6, 5, 3), jnp.float32)
     size = d_out[0].size
-    with pytest.raises(ConfigError, match=f"implementation='{name}'.*use implementation='xla'"):
+    with pytest.raises(ConfigError, match=f"implementation='{name}'.*use implementation='auto'"):
         fm_layer_norm(x, y, jnp.ones(size), jnp.zeros(size), linear, epsilon=EPSILON, implementation=name)
     with pytest.raises(ConfigError, match=f"implementation='{name}'.*fm_layer_norm"):
         factorization_machine(x, y, linear, implementation=name)

@@ -4,14 +4,14 @@ import dataclasses
 import importlib.util
 import pathlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from wukong_jax.config.codec import from_plain, to_plain
 from wukong_jax.config.run import RunConfig
-from wukong_jax.errors import ConfigError
+from wukong_jax.errors import ConfigError, UserError
 
 T = TypeVar("T")
 A = TypeVar("A", bound="RunArguments")
@@ -19,29 +19,37 @@ A = TypeVar("A", bound="RunArguments")
 
 def load_config_file(path: pathlib.Path) -> RunConfig:
     """What the file's `get_config()` returns, types checked; raises `ConfigError` naming what and where."""
-    if not path.is_file():
-        near = sorted(str(other) for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise ConfigError(f"--config: {path} does not exist; configs there: {', '.join(near) or 'none'}")
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"--config: {path} is no Python file; expected one that defines get_config()")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise ConfigError(f"--config: {path} defines no get_config(); see configs/movielens_100k.py for the form")
-        config = module.get_config()
-    except ConfigError:
-        raise
-    except Exception as error:  # whatever the file's code may raise
-        raise ConfigError(f"--config: {path}{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    example = "configs/movielens_100k.py"
+    config = load_python_file(path, "--config", "get_config", example, lambda module: module.get_config())
     if not isinstance(config, RunConfig):
         raise ConfigError(f"--config: get_config() of {path} returned {type(config).__name__}, expected RunConfig")
     # dataclasses do not check types; this does, and makes 1 of a float field 1.0, so that equal settings hash equally
     return from_plain(RunConfig, to_plain(config))
 
 
-def _line_in(path: pathlib.Path, error: Exception) -> str:
+def load_python_file(path: pathlib.Path, option: str, function: str, example: str, use: Callable[[Any], T]) -> T:
+    """What `use` makes of the module in the file, which must define `function`; raises `ConfigError`."""
+    kind = option.strip("-")
+    if not path.is_file():
+        near = sorted(str(other) for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise ConfigError(f"{option}: {path} does not exist; {kind}s there: {', '.join(near) or 'none'}")
+    spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{option}: {path} is no Python file; expected one that defines {function}()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, function):
+            raise ConfigError(f"{option}: {path} defines no {function}(); see {example} for the form")
+        return use(module)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file's code may raise
+        raise ConfigError(f"{option}: {path}{line_in(path, error)}: {type(error).__name__}: {error}") from error
+
+
+def line_in(path: pathlib.Path, error: Exception) -> str:
+    """`, line 12` for the line of the file that raised the error; empty where none did."""
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}"
     lines = [

@@ -3,6 +3,18 @@
 import dataclasses
 from typing import Literal
 
+from wukong_jax.config.baselines import (
+    AFNConfig,
+    AutoIntConfig,
+    DCNv2Config,
+    DeepFMConfig,
+    DLRMConfig,
+    DNNConfig,
+    FinalMLPConfig,
+    FinalNetConfig,
+    MaskNetConfig,
+    XDeepFMConfig,
+)
 from wukong_jax.config.checks import check_positive
 from wukong_jax.config.layers import DType, EmbeddingConfig, MLPConfig
 from wukong_jax.errors import ConfigError
@@ -85,9 +97,10 @@ class WukongConfig:
     """The embedding layer."""
     remat: bool = False
     """Recompute each layer in the backward pass instead of keeping its activations."""
-    implementation: Literal["auto", "reference", "xla", "xla_cpu", "mosaic_gpu", "tpu"] = "auto"
-    """How the factorization machines are computed: auto is xla_cpu on CPU, xla elsewhere; reference is the paper's
-    formulas; mosaic_gpu (Hopper, bfloat16) and tpu are Pallas kernels, not timed yet."""
+    implementation: Literal["auto", "reference", "xla", "xla_cpu", "cpu_kernel", "mosaic_gpu", "tpu"] = "auto"
+    """How the interaction layers are computed: auto is, on CPU, cpu_kernel where it serves (float32, low rank, a C++
+    compiler), else xla_cpu, and xla elsewhere; reference is the paper's formulas; mosaic_gpu (Hopper, bfloat16) and tpu
+    are Pallas kernels, not timed yet."""
     dtype: DType = "float32"
     """Type of the products, forward and backward; LayerNorm statistics, sums and the loss stay in float32."""
     param_dtype: DType = "float32"
@@ -97,7 +110,7 @@ class WukongConfig:
         """Check sizes and the per-layer settings; raises `ConfigError`."""
         for name in ("width", "num_layers", "num_fmb", "num_lcb", "rank"):
             check_positive(f"model.{name}", getattr(self, name))
-        if self.implementation in ("mosaic_gpu", "tpu") and self.fm != "low_rank":
+        if self.implementation in ("cpu_kernel", "mosaic_gpu", "tpu") and self.fm != "low_rank":
             raise ConfigError(
                 f"model.implementation: received {self.implementation!r} with model.fm {self.fm!r}, but that kernel "
                 "computes the low-rank FM only; use 'auto', or model.fm 'low_rank'"
@@ -147,4 +160,18 @@ class FactorizationMachineConfig:
         check_positive("model.init_stddev", self.init_stddev)
 
 
-ModelConfig = WukongConfig | LogisticRegressionConfig | FactorizationMachineConfig
+ModelConfig = (
+    WukongConfig
+    | LogisticRegressionConfig
+    | FactorizationMachineConfig
+    | DNNConfig
+    | DeepFMConfig
+    | DLRMConfig
+    | DCNv2Config
+    | FinalMLPConfig
+    | AutoIntConfig
+    | AFNConfig
+    | XDeepFMConfig
+    | MaskNetConfig
+    | FinalNetConfig
+)

@@ -21,9 +21,14 @@ def stack_ids(stack: Stack, ids: Int[Array, "batch id_columns"]) -> Int[Array, "
     return jnp.where(local < 0, stack.rows, local + offsets.astype(np.int32))
 
 
-def gather_rows(table: Float[Array, "rows width"], ids: Int[Array, "batch slots"]) -> Float[Array, "batch slots width"]:
-    """table[ids], with zeros for ids past the end."""
-    return table.at[ids].get(mode="fill", fill_value=0)
+def gather_rows(
+    stack: Stack, table: Float[Array, "rows width"], ids: Int[Array, "batch id_columns"]
+) -> Float[Array, "batch slots width"]:
+    """The stack's rows that each example reads, zeros for unused places."""
+    rows = table.at[stack_ids(stack, ids)]
+    if any(lookup.combiner for lookup in stack.lookups):
+        return rows.get(mode="fill", fill_value=0)
+    return rows.get(mode="clip")  # every place is used; to choose between row and zero would cost as much as to copy
 
 
 @flax.struct.dataclass

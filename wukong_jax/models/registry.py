@@ -10,13 +10,35 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
+from wukong_jax.config.baselines import (
+    AFNConfig,
+    AutoIntConfig,
+    DCNv2Config,
+    DeepFMConfig,
+    DLRMConfig,
+    DNNConfig,
+    FinalMLPConfig,
+    FinalNetConfig,
+    MaskNetConfig,
+    XDeepFMConfig,
+)
 from wukong_jax.config.models import FactorizationMachineConfig, LogisticRegressionConfig, ModelConfig, WukongConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.embeddings.specs import TableSpecs
+from wukong_jax.models.afn import AFN, afn_tables
+from wukong_jax.models.autoint import AutoInt, autoint_tables
+from wukong_jax.models.dcnv2 import DCNv2
+from wukong_jax.models.deepfm import DeepFM, deepfm_tables
+from wukong_jax.models.dlrm import DLRM
+from wukong_jax.models.dnn import DNN
 from wukong_jax.models.embedding_layer import EmbeddingLayer, embedding_tables
 from wukong_jax.models.factorization_machine import FactorizationMachine, fm_tables
+from wukong_jax.models.finalmlp import FinalMLP, finalmlp_tables
+from wukong_jax.models.finalnet import FinalNet
 from wukong_jax.models.logistic_regression import LogisticRegression, weight_tables
+from wukong_jax.models.masknet import MaskNet
 from wukong_jax.models.wukong import Wukong
+from wukong_jax.models.xdeepfm import XDeepFM, xdeepfm_tables
 
 
 class Entry(NamedTuple):
@@ -32,8 +54,23 @@ def _wukong(config: WukongConfig, schema: DatasetSchema) -> nn.Module:
     return Wukong(config, embedding_layer, len(schema.labels))
 
 
+def _embedding_tables(config: Any, schema: DatasetSchema) -> TableSpecs:
+    return embedding_tables(schema, config.embedding, config.width)
+
+
+def _on_embeddings(
+    module: Callable[..., nn.Module], tables: Callable[[Any, DatasetSchema], TableSpecs] = _embedding_tables
+) -> Entry:
+    """A model on the embedding layer: its config has `embedding` and `width`."""
+
+    def build(config: Any, schema: DatasetSchema) -> nn.Module:
+        return module(config, EmbeddingLayer(schema, config.embedding, config.width), len(schema.labels))
+
+    return Entry(build, tables)
+
+
 REGISTRY: dict[type, Entry] = {
-    WukongConfig: Entry(_wukong, lambda config, schema: embedding_tables(schema, config.embedding, config.width)),
+    WukongConfig: Entry(_wukong, _embedding_tables),
     LogisticRegressionConfig: Entry(
         lambda config, schema: LogisticRegression(config, schema, len(schema.labels)),
         lambda config, schema: weight_tables(schema, len(schema.labels), config.init_stddev),
@@ -42,6 +79,16 @@ REGISTRY: dict[type, Entry] = {
         lambda config, schema: FactorizationMachine(config, schema, len(schema.labels)),
         lambda config, schema: fm_tables(schema, len(schema.labels), config),
     ),
+    DNNConfig: _on_embeddings(DNN),
+    DeepFMConfig: _on_embeddings(DeepFM, deepfm_tables),
+    DLRMConfig: _on_embeddings(DLRM),
+    DCNv2Config: _on_embeddings(DCNv2),
+    FinalMLPConfig: _on_embeddings(FinalMLP, finalmlp_tables),
+    AutoIntConfig: _on_embeddings(AutoInt, autoint_tables),
+    AFNConfig: _on_embeddings(AFN, afn_tables),
+    XDeepFMConfig: _on_embeddings(XDeepFM, xdeepfm_tables),
+    MaskNetConfig: _on_embeddings(MaskNet),
+    FinalNetConfig: _on_embeddings(FinalNet),
 }
 
 

@@ -19,7 +19,7 @@ from wukong_jax.config.models import AttentiveConfig, WukongConfig
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.models.embedding_layer import EmbeddingLayer
 from wukong_jax.models.layers import LAYER_NORM_EPSILON, MLP, LayerNorm, logit_init
-from wukong_jax.ops.fm import Compressed, compress, fm_layer_norm
+from wukong_jax.ops.fm import Compressed, add_layer_norm, compress, fm_layer_norm
 from wukong_jax.ops.platform import Implementation
 
 # over the embedding axis: variance 1/n for a matrix [n, m] used as X^T W
@@ -69,9 +69,9 @@ class FactorizationMachineBlock(nn.Module):
 
     @nn.compact
     def together(
-        self, x: Float[Array, "batch n d"], linear: Mapping[str, Float[Array, "n m"]], *, train: bool = False
+        self, x: Float[Array, "batch n d"], linear: Mapping[str, Float[Array, "n _"] | None], *, train: bool = False
     ) -> tuple[Float[Array, "batch n_F d"], Compressed]:
-        """The block, and W^T X for each W of `linear`, which the block's own projection of X makes cheaper."""
+        """The block, and W^T X for each W of `linear` (None: X), which the block's own projection makes cheaper."""
         batch, n, d = x.shape
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         y: Any = None
@@ -132,16 +132,19 @@ class WukongLayer(nn.Module):
         """Map n embeddings to n_F + n_L embeddings."""
         batch, n, d = x.shape
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        outputs, linear = self.num_fmb + self.num_lcb, {}
+        outputs = self.num_fmb + self.num_lcb
+        linear: dict[str, Float[Array, "n _"] | None] = {}
         if self.use_lcb:
             linear["lcb"] = LinearCompressBlock(self.num_lcb, name="lcb", **types).weight(n)
-        if self.residual and n != outputs:
-            linear["residual"] = LinearCompressBlock(outputs, name="residual", **types).weight(n)
+        if self.residual:
+            same = n == outputs
+            linear["residual"] = None if same else LinearCompressBlock(outputs, name="residual", **types).weight(n)
         # the paper's own formulas have no product in common; that also tells their FLOPs apart
         together = self.use_fmb and self.implementation != "reference"
         compressed: Compressed = {}
         if not together:
-            compressed = compress(x, linear, dtype=self.dtype, implementation=self.implementation)
+            weights = {name: weight for name, weight in linear.items() if weight is not None}
+            compressed = compress(x, weights, dtype=self.dtype, implementation=self.implementation)
         interactions = jnp.zeros((batch, self.num_fmb, d), x.dtype)
         if self.use_fmb:
             block = FactorizationMachineBlock(
@@ -150,10 +153,10 @@ class WukongLayer(nn.Module):
             interactions, beside = block.together(x, linear if together else {}, train=train)
             compressed |= beside
         linear_part = compressed.get("lcb", jnp.zeros((batch, self.num_lcb, d), x.dtype))
-        out = jnp.concatenate([interactions, linear_part], axis=1)
-        if self.residual:
-            out = out + compressed.get("residual", x)
-        return LayerNorm(self.param_dtype, self.implementation, name="norm")(out)
+        residual = compressed.get("residual", x) if self.residual else None
+        scale, bias = LayerNorm(self.param_dtype, name="norm").parameters(d)
+        parts = (interactions, linear_part)
+        return add_layer_norm(parts, residual, scale, bias, LAYER_NORM_EPSILON, implementation=self.implementation)
 
 
 class Wukong(nn.Module):

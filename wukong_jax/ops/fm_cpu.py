@@ -31,9 +31,9 @@ def pairs_first(n: int, d: int, k: int) -> bool:
 def factorization_machine(
     x: Float[Array, "batch n d"],
     y: Float[Array, "n k"] | Float[Array, "batch n k"] | None,
-    linear: Mapping[str, Float[Array, "n m"]],
+    linear: Mapping[str, Float[Array, "n _"]],
     dtype: DTypeLike,
-) -> tuple[Float[Array, "batch n k"], dict[str, Float[Array, "batch m d"]]]:
+) -> tuple[Float[Array, "batch n k"], dict[str, Float[Array, "batch _ d"]]]:
     """FM(X), and W^T X for every W of `linear`; `dtype` rounds the operands, as it does elsewhere."""
     wide_x = _rounded(x, dtype)
     transposed = _transposed(wide_x)
@@ -51,8 +51,8 @@ def factorization_machine(
 
 
 def compress(
-    x: Float[Array, "batch n d"], linear: Mapping[str, Float[Array, "n m"]], dtype: DTypeLike
-) -> dict[str, Float[Array, "batch m d"]]:
+    x: Float[Array, "batch n d"], linear: Mapping[str, Float[Array, "n _"]], dtype: DTypeLike
+) -> dict[str, Float[Array, "batch _ d"]]:
     """W^T X for every W."""
     return _compress(_transposed(_rounded(x, dtype)), linear, dtype, x.dtype)
 

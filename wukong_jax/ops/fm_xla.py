@@ -13,9 +13,9 @@ from wukong_jax.ops.products import product
 def factorization_machine(
     x: Float[Array, "batch n d"],
     y: Float[Array, "n k"] | Float[Array, "batch n k"] | None,
-    linear: Mapping[str, Float[Array, "n m"]],
+    linear: Mapping[str, Float[Array, "n _"]],
     dtype: DTypeLike,
-) -> tuple[Float[Array, "batch n k"], dict[str, Float[Array, "batch m d"]]]:
+) -> tuple[Float[Array, "batch n k"], dict[str, Float[Array, "batch _ d"]]]:
     """FM(X), and W^T X for every W of `linear`; a shared Y is projected together with them."""
     if y is None:
         return product("bnd,bmd->bnm", dtype, x, x).astype(x.dtype), compress(x, linear, dtype)
@@ -29,8 +29,8 @@ def factorization_machine(
 
 
 def compress(
-    x: Float[Array, "batch n d"], linear: Mapping[str, Float[Array, "n m"]], dtype: DTypeLike
-) -> dict[str, Float[Array, "batch m d"]]:
+    x: Float[Array, "batch n d"], linear: Mapping[str, Float[Array, "n _"]], dtype: DTypeLike
+) -> dict[str, Float[Array, "batch _ d"]]:
     """W^T X for every W, by one product with all of them side by side."""
     if not linear:
         return {}
@@ -39,8 +39,8 @@ def compress(
 
 
 def cut(
-    together: Float[Array, "batch all_m d"], linear: Mapping[str, Float[Array, "n m"]]
-) -> dict[str, Float[Array, "batch m d"]]:
+    together: Float[Array, "batch all_m d"], linear: Mapping[str, Float[Array, "n _"]]
+) -> dict[str, Float[Array, "batch _ d"]]:
     """What each W gave, from the product with all of them side by side."""
     found: dict[str, jax.Array] = {}
     first = 0

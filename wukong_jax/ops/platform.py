@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 
 from wukong_jax.errors import ConfigError
 
-Implementation = Literal["auto", "reference", "xla", "xla_cpu", "mosaic_gpu", "tpu"]
+Implementation = Literal["auto", "reference", "xla", "xla_cpu", "cpu_kernel", "mosaic_gpu", "tpu"]
 
 # XLA:CPU drops optimization barriers before it fuses. Kept to the end, they stop it from computing an elementwise
 # chain once for each of its readers, and from folding a transposed copy back into a slow product.
@@ -29,7 +29,7 @@ def resolve_implementation(name: Implementation) -> Implementation:
 
 def check_implementation(name: Implementation, dtype: DTypeLike, platform: str) -> None:
     """Raise `ConfigError` where a platform cannot run an implementation in a type."""
-    needed = {"mosaic_gpu": ("gpu", "cuda"), "tpu": ("tpu",)}.get(name, (platform,))
+    needed = {"cpu_kernel": ("cpu",), "mosaic_gpu": ("gpu", "cuda"), "tpu": ("tpu",)}.get(name, (platform,))
     if platform not in needed:
         raise ConfigError(
             f"model.implementation: received {name!r} on {platform}, which runs on {needed[0]} only; use 'auto'"

@@ -11,7 +11,7 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.errors import ConfigError
 
 # Measured best on CPU (docs/performance.md): one layer's embeddings X, float32, fill about the second-level caches.
-CPU_BYTES, CPU_EXAMPLES = 4 * 2**20, 512
+CPU_BYTES, CPU_EXAMPLES = 8 * 2**20, 1024
 
 
 def micro_batch_size(config: RunConfig, platform: str, batch_size: int) -> int:

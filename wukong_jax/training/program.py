@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from wukong_jax.config.models import WukongConfig
+from wukong_jax.config.models import ModelConfig, WukongConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
@@ -48,11 +48,11 @@ class Program:
 
 def build_program(config: RunConfig, total_steps: int) -> Program:
     """Build and jit everything for a run of `total_steps`; raises `ConfigError` where the parts do not fit."""
-    model = build_model(config.model, config.schema)
-    plan = plan_embeddings(config.schema, table_specs(config.model, config.schema), config.tables)
     mesh = make_mesh(config.mesh)
-    optimizer = dense_optimizer(config.optimizer, plan, total_steps)
     platform = mesh.devices.flat[0].platform
+    model = build_model(_on_one_device(config.model, mesh), config.schema)
+    plan = plan_embeddings(config.schema, table_specs(config.model, config.schema), config.tables)
+    optimizer = dense_optimizer(config.optimizer, plan, total_steps)
     part_of = functools.partial(micro_batch_size, config, platform)
     part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
     if isinstance(config.model, WukongConfig):
@@ -82,6 +82,13 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     )
     jitted_init = jax.jit(init, out_shardings=state_shardings)
     return Program(config, model, plan, mesh, jitted_init, train_step, eval_step, state_shardings, on_batch)
+
+
+def _on_one_device(config: ModelConfig, mesh: Mesh) -> ModelConfig:
+    """XLA cannot split the CPU kernels over several devices, as it does with its own operations."""
+    if isinstance(config, WukongConfig) and config.implementation == "auto" and mesh.size > 1:
+        return dataclasses.replace(config, implementation="xla_cpu" if jax.default_backend() == "cpu" else "xla")
+    return config
 
 
 def uses_slot(config: RunConfig, platform: str) -> bool:

@@ -11,7 +11,7 @@ import optax
 
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
-from wukong_jax.embeddings.lookup import Inputs, gather_rows, init_stack, stack_ids
+from wukong_jax.embeddings.lookup import Inputs, gather_rows, init_stack
 from wukong_jax.embeddings.optimizers import row_optimizer
 from wukong_jax.embeddings.plan import EmbeddingPlan
 from wukong_jax.evaluation.metrics import MetricState, init_metrics
@@ -46,7 +46,7 @@ class TrainState:
 
 def make_inputs(plan: EmbeddingPlan, batch: Batch, tables: dict[str, jax.Array]) -> Inputs:
     """Look up all rows of a batch."""
-    rows = {stack.name: gather_rows(tables[stack.name], stack_ids(stack, batch.ids)) for stack in plan.stacks}
+    rows = {stack.name: gather_rows(stack, tables[stack.name], batch.ids) for stack in plan.stacks}
     dense = {stack.name: tables[stack.name] for stack in plan.dense}
     return Inputs(rows, dense, batch.ids, batch.numeric, batch.vectors, plan)
 

@@ -115,9 +115,7 @@ def _gradients(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, state: 
 
     def work_off(part: Batch, key: jax.Array) -> _Gradients:
         with jax.named_scope("gather"):
-            rows = {
-                stack.name: gather_rows(state.tables[stack.name], stack_ids(stack, part.ids)) for stack in plan.stacks
-            }
+            rows = {stack.name: gather_rows(stack, state.tables[stack.name], part.ids) for stack in plan.stacks}
         differentiate = jax.value_and_grad(loss_of, argnums=(0, 1, 2), has_aux=True)
         (loss, (logits, stats)), found = differentiate(state.params, dense_tables, rows, part, key)
         params, tables, row_gradients = found
