@@ -119,6 +119,14 @@ def compiled(config: RunConfig, steps: int) -> Program:
     return dataclasses.replace(_compiled(anywhere, steps), config=config)
 
 
+def compiled_with_shared_evaluation(config: RunConfig, steps: int) -> Program:
+    """As `compiled`; configs of one model share the compiled evaluation, the slowest part, whatever their rates."""
+    train = TrainConfig(eval_batch_size=config.train.eval_batch_size)
+    tables, optimizer = table_rule("row_sparse", "adagrad"), OptimizerConfig(learning_rate=0.01)
+    any_rates = dataclasses.replace(config, name="tiny", tables=tables, optimizer=optimizer, train=train)
+    return dataclasses.replace(compiled(config, steps), eval_step=compiled(any_rates, 1).eval_step)
+
+
 @functools.cache
 def _compiled(config: RunConfig, steps: int) -> Program:
     return build_program(config, steps)

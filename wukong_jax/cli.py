@@ -16,6 +16,8 @@ COMMANDS = {
     "evaluate": "metrics of a trained run on a split",
     "predict": "scores for a store's split or a raw file",
     "describe": "parameters, training FLOPs and memory of a config, without running it",
+    "compare": "several models on one data set, over seeds, in one table",
+    "tune": "search a config's settings, chosen by validation",
 }
 
 

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -51,6 +51,12 @@ def has_validation(store: Store) -> bool:
     return VALIDATION in store.splits and store.splits[VALIDATION].rows > 0
 
 
+def monitored(metrics: dict[str, Any], monitor: str) -> float:
+    """The score that chooses, higher is better: the mean of the metric over the labels, of LogLoss its negative."""
+    values = [metrics[name] for name in metrics if name.partition("/")[0] == monitor]
+    return sum(values) / len(values) * (1 if monitor == "auc" else -1)
+
+
 def total_steps(config: RunConfig, store: Store) -> int:
     """Steps of the whole run."""
     steps = config.train.epochs * steps_per_epoch(store.split("train"), config.train.batch_size)
@@ -69,6 +75,8 @@ class Loop:
     state: TrainState
     progress: Progress
     steps: int
+    on_evaluation: Callable[[Progress], None] | None = None
+    """Called after each evaluation, once what it led to is saved; what it raises ends the run there."""
 
     def run(self) -> None:
         """Train to the end; raises `StoppedBySignal` after saving, `TrainingError` if the loss is not finite."""
@@ -88,8 +96,8 @@ class Loop:
                 step, last = self.progress.step, self.progress.step == self.steps
                 if step % config.log_every_steps == 0 or last:
                     self._log(clock)
-                score = None
-                if step % every == 0 or last:
+                score, evaluated = None, step % every == 0 or last
+                if evaluated:
                     jax.block_until_ready(self.state)
                     clock.pause()
                     score = self._validate()
@@ -105,6 +113,8 @@ class Loop:
                 if caught and not self.progress.finished:
                     self.checkpoints.wait()
                     raise StoppedBySignal(caught[0], step)
+                if evaluated and self.on_evaluation is not None:
+                    self.on_evaluation(self.progress)
 
     def _batches(self) -> Any:
         config = self.program.config
@@ -143,8 +153,7 @@ class Loop:
         evaluate = lambda states, batch: self.program.eval_step(self.state, states, batch)  # noqa: E731
         metrics = evaluate_split(evaluate, self.store.split(VALIDATION), config.eval_batch_size)
         self._record(VALIDATION, metrics)
-        values = [metrics[name] for name in metrics if name.partition("/")[0] == config.monitor]
-        score = sum(values) / len(values) * (1 if config.monitor == "auc" else -1)
+        score = monitored(metrics, config.monitor)
         if not math.isfinite(score):
             raise _diverged(f"validation {config.monitor} is {score}", self.progress.step)
         best = self.progress.see_score(score, config.plateau)

@@ -40,11 +40,18 @@ def default_folder(config: RunConfig, root: pathlib.Path) -> pathlib.Path:
 
 
 def train(
-    config: RunConfig, folder: pathlib.Path, console: rich.console.Console, *, fresh: bool = False, force: bool = False
+    config: RunConfig,
+    folder: pathlib.Path,
+    console: rich.console.Console,
+    *,
+    fresh: bool = False,
+    force: bool = False,
+    on_evaluation: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
     """Train, or go on where the folder's run stopped; returns the run record, also written to `record.jsonl`.
 
-    A finished run is not trained again. Raises `ConfigError` if the folder holds a run of another config, or if `fresh`
+    A finished run is not trained again. `on_evaluation` is called after each evaluation that this call computes; what
+    it raises ends the run there. Raises `ConfigError` if the folder holds a run of another config, or if `fresh`
     would overwrite one without `force`; `StoppedBySignal` if a signal ended it early.
     """
     anew = fresh and holds_run(folder)
@@ -62,11 +69,16 @@ def train(
     with only_process(folder):
         if anew:  # only now that nothing stands in the way of the new run
             delete_run(folder)
-        return _train_here(program, store, steps, folder, console)
+        return _train_here(program, store, steps, folder, console, on_evaluation)
 
 
 def _train_here(
-    program: Program, store: Store, steps: int, folder: pathlib.Path, console: rich.console.Console
+    program: Program,
+    store: Store,
+    steps: int,
+    folder: pathlib.Path,
+    console: rich.console.Console,
+    on_evaluation: Callable[[Progress], None] | None,
 ) -> dict[str, Any]:
     config = program.config
     with Checkpoints(folder / CHECKPOINTS, config.train.keep_last) as checkpoints:
@@ -75,7 +87,7 @@ def _train_here(
         events = EventLog(folder / EVENTS if config.train.tensorboard else None, progress.step)
         display = make_display(console, progress.step, steps)
         display.message(f"run folder {folder}, {steps} steps of {config.train.batch_size} examples")
-        loop = Loop(program, store, checkpoints, display, events, state, progress, steps)
+        loop = Loop(program, store, checkpoints, display, events, state, progress, steps, on_evaluation)
         try:
             loop.run()
         finally:
@@ -180,19 +192,19 @@ def delete_run(folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def only_process(folder: pathlib.Path) -> Iterator[None]:
-    """Create the run folder and keep other processes out of it while the block runs; raises `ConfigError`."""
+def only_process(folder: pathlib.Path, work: str = "training this run", option: str = "--run-dir") -> Iterator[None]:
+    """Create the folder and keep other processes out of it while the block runs; raises `ConfigError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK_FILE).open("w")
     except OSError as error:
-        raise ConfigError(f"run folder {folder} cannot be written ({error}); choose another with --run-dir") from error
+        raise ConfigError(f"run folder {folder} cannot be written ({error}); choose another with {option}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back by the system however the process ends
         except BlockingIOError as error:
             raise ConfigError(
-                f"{folder}: another process is training this run; wait for it, or choose another folder with --run-dir"
+                f"{folder}: another process is {work}; wait for it, or choose another folder with {option}"
             ) from error
         yield
 

@@ -1,0 +1,1 @@
+"""Runs beside each other: records that can be committed, and the tables made of them."""

@@ -1,0 +1,1 @@
+"""Search over a config's settings by Optuna."""
