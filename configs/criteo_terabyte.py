@@ -17,7 +17,7 @@ from wukong_jax.data.recipes.criteo_terabyte import SCHEMA
 def get_config() -> RunConfig:
     """The settings."""
     return RunConfig(
-        name="criteo_terabyte",
+        name="criteo_tb",
         schema=SCHEMA,
         data=DataConfig(recipe="criteo_terabyte", shuffle=False),
         model=WukongConfig(

@@ -31,5 +31,5 @@ def get_config() -> RunConfig:
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3, clip_norm=10.0),
         tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=1e-3, l2=0.05),)),
-        train=TrainConfig(batch_size=4096, epochs=100, plateau=PlateauConfig(min_delta=1e-4)),
+        train=TrainConfig(batch_size=4096, epochs=100, plateau=PlateauConfig(min_delta=1e-6)),
     )

@@ -56,7 +56,8 @@ def measure_cell(
         record: dict[str, Any] = {"cell": cell.to_json(), "flops": cost.flops, "variant": variant}
         say(f"{cell.label}: comparing losses")
         record["checks"] = check_equality(bench, cell, variants)
-        needs = {peer: memory_needed(peer, cell, cost.activation_bytes) for peer in peers}
+        sizes = {peer: variants[peer]["micro_batch"] for peer in peers} | {OURS: cost.micro_batch}
+        needs = {peer: memory_needed(peer, cell, cost.activation_bytes, sizes[peer]) for peer in peers}
         record["groups"] = []
         for group in residents(needs, int(MEMORY_SHARE * available_bytes())):
             say(f"{cell.label}: timing {', '.join(group)}")

@@ -73,10 +73,11 @@ def calibrate(bench: Bench, cell: Cell) -> dict[str, Any]:
     return {"variant": best, "tried": tried}
 
 
-def memory_needed(peer: str, cell: Cell, activation_bytes: int) -> int:
+def memory_needed(peer: str, cell: Cell, activation_bytes: int, micro_batch: int | None) -> int:
     """A generous estimate of a peer's memory in bytes, to decide who may be resident at one time."""
     width = cell.shape.width
-    kept = activation_bytes * cell.batch // 2  # some are fused away
+    at_a_time = min(cell.batch, micro_batch or cell.batch)
+    kept = activation_bytes * at_a_time // 2  # some are fused away
     if peer == NAIVE and cell.mode == "train":
         return PROCESS_BYTES + 4 * NAIVE_COPIES * width * cell.rows + kept
     row = 4 * 3 * width if cell.optimizer == "adam" else 4 * (width + 2)

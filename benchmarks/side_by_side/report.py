@@ -147,7 +147,8 @@ def _cost_table(records: list[Record]) -> str:
         row += [_memory(results[peer]) if peer in results else "-" for peer in TITLES]
         for peer in (OURS, STRONG):
             cold = record["checks"].get(peer, {}).get("cold_compile_s")
-            row.append(f"{cold:.1f} ({results[peer]['warm_compile_s']:.1f})" if cold is not None else "-")
+            warm = results.get(peer, {}).get("warm_compile_s")  # none where there was no memory to time the peer
+            row.append(f"{cold:.1f} ({warm:.1f})" if cold is not None and warm is not None else "-")
         by_peer = peaks(record)
         row.append(", ".join(f"{by_peer[p]:.0f}" if p in by_peer else "-" for p in (OURS, STRONG, STRONG_AVX2)))
         row.append(", ".join(_difference(record["checks"].get(peer)) for peer in (STRONG, NAIVE)))

@@ -19,11 +19,12 @@ from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, NumericFea
 
 
 class CellCost(NamedTuple):
-    """FLOPs of an example in this pass, dense parameters, and bytes of activations of an example."""
+    """FLOPs of an example in this pass, dense parameters, bytes of activations of an example, examples at a time."""
 
     flops: int
     dense_parameters: int
     activation_bytes: int
+    micro_batch: int
 
 
 def make_config(cell: Cell) -> RunConfig:
@@ -59,8 +60,13 @@ def make_config(cell: Cell) -> RunConfig:
 
 def cell_cost(cell: Cell) -> CellCost:
     """Cost from the traced program."""
-    from wukong_jax.scaling.flops import describe_cost
+    import jax
 
-    cost = describe_cost(make_config(cell))
+    from wukong_jax.scaling.flops import describe_cost
+    from wukong_jax.training.micro_batch import micro_batch_size
+
+    config = make_config(cell)
+    cost = describe_cost(config)
     flops = cost.training_flops if cell.mode == "train" else sum(cost.forward_flops.values())
-    return CellCost(flops, cost.dense_total, cost.activation_bytes)
+    micro_batch = micro_batch_size(config, jax.default_backend(), cell.batch)
+    return CellCost(flops, cost.dense_total, cost.activation_bytes, micro_batch)

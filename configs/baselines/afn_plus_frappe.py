@@ -2,8 +2,8 @@
 
     python train.py --config configs/baselines/afn_plus_frappe.py --data.source FOLDER
 
-Published: AUC .9826, LogLoss .2139 (BARS). Neurons and MLPs, which have no BatchNorm, are those of the Wukong paper's
-parameter count (at width 32); L2 .05 and no dropout are a choice, as BARS' own values are not at hand.
+Published: AUC .9826, LogLoss .2139 (BARS), whose settings these are, the best of five runs of mean AUC .9802 ± .0014;
+.9812 / .2340 in the Wukong paper, by its parameter count at width 32.
 """
 
 from wukong_jax.config.baselines import AFNConfig
@@ -22,11 +22,11 @@ def get_config() -> RunConfig:
         model=AFNConfig(
             width=10,
             log_neurons=1000,
-            mlp=MLPConfig((400,)),
-            dnn=MLPConfig((400, 400, 400)),
+            mlp=MLPConfig((400,), dropout=0.4),
+            dnn=MLPConfig((400, 400, 400), dropout=0.2),
             embedding=EmbeddingConfig(init_stddev=1e-4),
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3, clip_norm=10.0),
-        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=1e-3, l2=0.05),)),
+        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=1e-3, l2=0.001),)),
         train=TrainConfig(batch_size=4096, epochs=100, plateau=PlateauConfig(min_delta=1e-6)),
     )

@@ -2,8 +2,8 @@
 
     python train.py --config configs/baselines/finalnet_frappe.py --data.source FOLDER
 
-Published: AUC .9857, LogLoss .1311 (BARS). Gates, halves side by side and no activation are the defaults of FuxiCTR;
-its self-distillation between the blocks is left out (see `wukong_jax/models/finalnet.py`).
+Published: AUC .9857, LogLoss .1311 (BARS), whose settings these are, but for the self-distillation between the blocks,
+which is left out (see `wukong_jax/models/finalnet.py`).
 """
 
 from wukong_jax.config.baselines import FinalNetConfig
@@ -21,8 +21,8 @@ def get_config() -> RunConfig:
         data=DataConfig(recipe="frappe"),
         model=FinalNetConfig(
             width=10,
-            block1=MLPConfig((400, 400), "identity", dropout=0.1, batch_norm=True),
-            block2=MLPConfig((400,), "identity", dropout=0.1, batch_norm=True),
+            block1=MLPConfig((400, 400), "relu", dropout=0.1, batch_norm=True),
+            block2=MLPConfig((400,), "relu", dropout=0.1, batch_norm=True),
             gates=True,
             residual="concat",
             embedding=EmbeddingConfig(init_stddev=1e-4),

@@ -2,8 +2,8 @@
 
     python train.py --config configs/baselines/masknet_frappe.py --data.source FOLDER
 
-Published: AUC .9837, LogLoss .1696 (BARS). L2 .1 and dropout .1 are BARS'; three parallel blocks and their masks are
-what the Wukong paper's parameter count gives (at width 128).
+Published: AUC .9837, LogLoss .1696 (BARS), whose settings these are; .9816 / .1701 in the Wukong paper, at width 128
+and, by its parameter count, with blocks of 100.
 """
 
 from wukong_jax.config.baselines import MaskNetConfig
@@ -22,7 +22,7 @@ def get_config() -> RunConfig:
         model=MaskNetConfig(
             width=10,
             structure="parallel",
-            blocks=(100, 100, 100),
+            blocks=(50, 50, 50),
             mask_ratio=2.0,
             embedding_norm=False,
             dropout=0.1,

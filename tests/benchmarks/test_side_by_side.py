@@ -99,7 +99,14 @@ def test_peers_that_do_not_fit_together_are_grouped_with_ours() -> None:
 
 def test_naive_peer_needs_six_tables() -> None:
     cell = Cell("M", 4096, 10**7, "train")
-    assert memory_needed(NAIVE, cell, 0) - memory_needed(STRONG, cell, 0) == pytest.approx(5 * 4 * 64 * 10**7, rel=0.02)
+    more = memory_needed(NAIVE, cell, 0, None) - memory_needed(STRONG, cell, 0, None)
+    assert more == pytest.approx(5 * 4 * 64 * 10**7, rel=0.02)
+
+
+def test_a_micro_batch_bounds_the_activations() -> None:
+    cell = Cell("L", 16384, 10**6, "train")
+    whole, part = (memory_needed(STRONG, cell, 1000, size) for size in (None, 1024))
+    assert whole - part == 1000 * (16384 - 1024) // 2
 
 
 @pytest.mark.parametrize(

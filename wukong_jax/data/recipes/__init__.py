@@ -8,7 +8,15 @@ from wukong_jax.errors import DataError
 
 RECIPES = {
     name: f"wukong_jax.data.recipes.{name}"
-    for name in ("movielens_100k", "movielens_1m", "frappe", "criteo_kaggle", "criteo_terabyte", "synthetic")
+    for name in (
+        "movielens_100k",
+        "movielens_1m",
+        "movielens_1m_sampled",
+        "frappe",
+        "criteo_kaggle",
+        "criteo_terabyte",
+        "synthetic",
+    )
 }
 
 
