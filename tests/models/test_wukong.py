@@ -11,7 +11,7 @@ from tests.models.conftest import filled
 from wukong_jax.config.layers import EmbeddingConfig, FeatureGroup, ImportantFeature, MLPConfig
 from wukong_jax.config.models import AttentiveConfig, LayerOverride, WukongConfig
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature, VectorFeature
-from wukong_jax.models.embedding_layer import EmbeddingLayer
+from wukong_jax.models.embedding_layer import EmbeddingLayer, count_embeddings
 from wukong_jax.models.wukong import FactorizationMachineBlock, LinearCompressBlock, WukongLayer
 
 # 4 plain embeddings, one of them pooled by sum; a layer of 2 + 2 keeps n, so that the residual is the identity
@@ -69,6 +69,8 @@ def test_equals_the_float64_forward_pass(schema, settings, set_up):
     assert found.shape == (6, len(schema.labels))
     assert np.std(wanted) > 0.01
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    if "lcb" in setup.params["layer_0"]:
+        assert setup.params["layer_0"]["lcb"]["weight"].shape[0] == count_embeddings(schema, config.embedding)
     projected = {name: "residual" in setup.params[name] for name in setup.params if name.startswith("layer_")}
     sizes = [4 if schema is PLAIN else None, *[config.layer(i).num_fmb + config.layer(i).num_lcb for i in range(2)]]
     if sizes[0]:

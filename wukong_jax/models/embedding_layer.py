@@ -39,6 +39,14 @@ def embedding_tables(schema: DatasetSchema, config: EmbeddingConfig, width: int)
     return TableSpecs(tuple(tables), tuple(FeatureSpec(name, name) for name in known))
 
 
+def count_embeddings(schema: DatasetSchema, config: EmbeddingConfig) -> int:
+    """Embeddings n of X0."""
+    special = len(config.important) + sum(len(group.features) for group in config.groups)
+    lifted = sum(item.num_embeddings for item in (*config.important, *config.groups))
+    dense = config.dense_embeddings if schema.numeric else 0
+    return len(schema.id_features) - special + lifted + dense + len(schema.vectors) * config.vector_embeddings
+
+
 class EmbeddingLayer(nn.Module):
     """X0 [batch, n, d]: plain features, important ones, groups, numeric values, vectors, in this order."""
 

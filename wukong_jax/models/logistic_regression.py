@@ -18,6 +18,12 @@ def weight_tables(schema: DatasetSchema, tasks: int, init_stddev: float) -> Tabl
     return TableSpecs(tuple(tables), tuple(FeatureSpec(f.name, f.name + SUFFIX) for f in schema.id_features))
 
 
+def with_weights(tables: TableSpecs, schema: DatasetSchema, init_stddev: float) -> TableSpecs:
+    """A model's tables with those of its first-order term before them."""
+    weights = weight_tables(schema, len(schema.labels), init_stddev)
+    return TableSpecs((*weights.tables, *tables.tables), (*weights.lookups, *tables.lookups))
+
+
 class LinearTerm(nn.Module):
     """b + sum of the ids' weights + linear map of numeric values and vectors."""
 

@@ -15,16 +15,13 @@ from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.specs import TableSpecs
 from wukong_jax.models.embedding_layer import EmbeddingLayer, embedding_tables
 from wukong_jax.models.layers import MLP, logit_init
-from wukong_jax.models.logistic_regression import LinearTerm, weight_tables
+from wukong_jax.models.logistic_regression import LinearTerm, with_weights
 
 
 def xdeepfm_tables(config: XDeepFMConfig, schema: DatasetSchema) -> TableSpecs:
     """The embedding layer's tables, and with `linear` one `<feature>:weight` each."""
     tables = embedding_tables(schema, config.embedding, config.width)
-    if not config.linear:
-        return tables
-    weights = weight_tables(schema, len(schema.labels), config.embedding.init_stddev)
-    return TableSpecs((*weights.tables, *tables.tables), (*weights.lookups, *tables.lookups))
+    return with_weights(tables, schema, config.embedding.init_stddev) if config.linear else tables
 
 
 class CompressedInteractionLayer(nn.Module):

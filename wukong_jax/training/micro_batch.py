@@ -9,6 +9,7 @@ from wukong_jax.config.models import WukongConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.errors import ConfigError
+from wukong_jax.models.embedding_layer import count_embeddings
 
 # Measured best on CPU (docs/performance.md): one layer's embeddings X, float32, fill about the second-level caches.
 CPU_BYTES, CPU_EXAMPLES = 8 * 2**20, 1024
@@ -72,9 +73,9 @@ def has_setting(config: Any, *names: str) -> bool:
 def _examples_in_cache(config: RunConfig) -> int:
     if not isinstance(config.model, WukongConfig):
         return 2**31  # nothing is gained by cutting
-    model, schema = config.model, config.schema
+    model = config.model
     layers = [model.layer(index) for index in range(model.num_layers)]
-    inputs = len(schema.id_features) + model.embedding.dense_embeddings * bool(schema.numeric)
+    inputs = count_embeddings(config.schema, model.embedding)
     n = max([inputs, *(layer.num_fmb + layer.num_lcb for layer in layers)])
     return min(max(64, CPU_BYTES // (4 * n * model.width)), CPU_EXAMPLES)
 

@@ -126,7 +126,7 @@ static ffi::Error forward(ffi::ThreadPool pool, ffi::BufferR3<ffi::F32> x, ffi::
   }
   std::vector<float> y_rows(std::size_t(s.n) * s.kp);
   pad_rows(y.typed_data(), s.n, s.k, y_rows.data(), s.kp);
-  const int chunks = std::min(kChunks, s.batch), size = s.n * s.k;
+  const int chunks = std::max(1, std::min(kChunks, s.batch)), size = s.n * s.k;
   const float *in = x.typed_data(), *gain = scale.typed_data(), *offset = bias.typed_data();
   float* out = z->typed_data();
   for_each_chunk(pool, chunks, [&](int chunk) {
@@ -191,7 +191,7 @@ static ffi::Error backward(ffi::ThreadPool pool, ffi::BufferR3<ffi::F32> x, ffi:
   }
   std::vector<float> y_rows(std::size_t(s.n) * s.kp);
   pad_rows(y.typed_data(), s.n, s.k, y_rows.data(), s.kp);
-  const int chunks = std::min(kChunks, s.batch), size = s.n * s.k;
+  const int chunks = std::max(1, std::min(kChunks, s.batch)), size = s.n * s.k;
   const bool whole = s.d == s.dp;
   const float *in = x.typed_data(), *gain = scale.typed_data(), *down = to_z.typed_data();
   float* out = to_x->typed_data();

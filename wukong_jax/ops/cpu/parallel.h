@@ -1,6 +1,7 @@
 // A loop over chunks on XLA's own threads, in which the calling thread takes part.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>
