@@ -117,7 +117,8 @@ PARTS: dict[type, dict[str, Part]] = {
 def rival(trial: optuna.Trial, config: RunConfig) -> RunConfig:
     """The model's own sizes, its width, the learning rates and the L2 of the tables."""
     own = {field: part.draw(trial) for field, part in PARTS[type(config.model)].items()}
-    model: Any = dataclasses.replace(config.model, **own, width=trial.suggest_categorical("width", WIDTHS))
+    model: Any = config.model
+    model = dataclasses.replace(model, **own, width=trial.suggest_categorical("width", WIDTHS))
     rate = trial.suggest_float("learning_rate", 3e-4, 3e-3, log=True)
     l2 = trial.suggest_float("table_l2", 1e-5, 0.2, log=True)
     rules = tuple(dataclasses.replace(rule, learning_rate=rate, l2=l2) for rule in config.tables.rules)
