@@ -42,7 +42,8 @@ def embedding_tables(schema: DatasetSchema, config: EmbeddingConfig, width: int)
 def count_embeddings(schema: DatasetSchema, config: EmbeddingConfig) -> int:
     """Embeddings n of X0."""
     special = len(config.important) + sum(len(group.features) for group in config.groups)
-    lifted = sum(item.num_embeddings for item in (*config.important, *config.groups))
+    lifted = sum(item.num_embeddings for item in config.important)
+    lifted += sum(group.num_embeddings for group in config.groups)
     dense = config.dense_embeddings if schema.numeric else 0
     return len(schema.id_features) - special + lifted + dense + len(schema.vectors) * config.vector_embeddings
 
