@@ -1,9 +1,10 @@
-"""Examples per second of the whole training loop, as train.py logs them, against its bare step.
+"""Examples per second of the training step, without the CPU kernels, and of the whole loop as train.py logs them.
 
     python benchmarks/loop.py --cells "S 4096 1M" "M 4096 1M"
 
 For each cell a store of Zipf ids is written into a temporary folder; then, in turn, the step alone on batches that lie
-on the device, and `train()` with input, log, evaluation and checkpoints. Medians of the rounds (lowest to highest).
+on the device, the same with `model.implementation` xla_cpu, and `train()` with input, log, evaluation and checkpoints.
+Medians of the rounds (lowest to highest).
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -73,7 +75,7 @@ def main() -> None:
     keep_freed_memory()
     words = tuple(f"{cell} train float32 rowwise_adagrad" for cell in options.cells)
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}\n")
-    print("| cell | step | loop | loop / step |\n|---|---|---|---|")
+    print("| cell | step | step, xla_cpu | loop | step / xla_cpu | loop / step |\n|---|---|---|---|---|---|")
     for cell in select(grid(gpu=False), words):
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
@@ -81,13 +83,18 @@ def main() -> None:
             base = make_config(cell)
             settings = dataclasses.replace(base.train, epochs=1, max_steps=options.steps, log_every_steps=8)
             config = dataclasses.replace(base, data=DataConfig(store=str(root / "store")), train=settings)
-            steps, loops = [], []
+            model: Any = base.model
+            plain = dataclasses.replace(config, model=dataclasses.replace(model, implementation="xla_cpu"))
+            steps, plain_steps, loops = [], [], []
             for number in range(options.rounds):
                 steps.append(bare_step(config, cell, options.steps))
+                plain_steps.append(bare_step(plain, cell, options.steps))
                 record = train(config, root / f"run_{number}", rich.console.Console(file=io.StringIO()))
                 loops.append(record["examples_per_second"])
-        shown = [f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in (steps, loops)]
-        print(f"| {cell.label} | {' | '.join(shown)} | {statistics.median(loops) / statistics.median(steps):.2f} |")
+        columns = (steps, plain_steps, loops)
+        shown = [f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in columns]
+        step, plain_step, loop = map(statistics.median, columns)
+        print(f"| {cell.label} | {' | '.join(shown)} | {step / plain_step:.2f} | {loop / step:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

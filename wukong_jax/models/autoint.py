@@ -18,7 +18,7 @@ from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.specs import TableSpecs
 from wukong_jax.models.embedding_layer import EmbeddingLayer, embedding_tables
-from wukong_jax.models.layers import MLP, LayerNorm, logit_init
+from wukong_jax.models.layers import MLP, Dropout, LayerNorm, logit_init
 from wukong_jax.models.logistic_regression import LinearTerm, with_weights
 
 
@@ -47,8 +47,7 @@ class SelfAttention(nn.Module):
             mapped[name] = linear(x).reshape(batch, n, config.num_heads, head_width)
         scores = jnp.einsum("bihw,bjhw->bhij", mapped["query"], mapped["key"])
         weights = jax.nn.softmax(scores / math.sqrt(head_width) if config.scale else scores)
-        if config.dropout:
-            weights = nn.Dropout(config.dropout, deterministic=not train)(weights)
+        weights = Dropout(config.dropout)(weights, train=train)
         out = jnp.einsum("bhij,bjhw->bihw", weights, mapped["value"]).reshape(batch, n, -1)
         if d != config.attention_width:
             init = nn.initializers.glorot_normal()

@@ -16,7 +16,7 @@ from wukong_jax.config.baselines import FinalNetConfig
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.models.embedding_layer import EmbeddingLayer
-from wukong_jax.models.layers import ACTIVATIONS, BATCH_NORM_EPSILON, Dense, logit_init
+from wukong_jax.models.layers import ACTIVATIONS, BATCH_NORM_EPSILON, Dense, Dropout, logit_init
 
 
 class FeatureGates(nn.Module):
@@ -53,8 +53,7 @@ class FinalBlock(nn.Module):
                     name=f"batch_norm_{index}",
                 )(x)
             x = ACTIVATIONS[self.config.activation](x)
-            if self.config.dropout:
-                x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
+            x = Dropout(self.config.dropout)(x, train=train)
         return x
 
 

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from wukong_jax.config.layers import MLPConfig
+from wukong_jax.ops.dropout import dropout
 from wukong_jax.ops.layer_norm import layer_norm
 from wukong_jax.ops.platform import Implementation
 from wukong_jax.ops.products import product
@@ -73,13 +74,23 @@ class MLP(nn.Module):
                     param_dtype=self.param_dtype,
                 )(x)
             x = ACTIVATIONS[self.config.activation](x)
-            if self.config.dropout:
-                x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
+            x = Dropout(self.config.dropout)(x, train=train)
         if self.outputs is not None:
             if self.output_dtype is not None:
                 x, types = x.astype(self.output_dtype), types | {"dtype": self.output_dtype}
             x = Dense(self.outputs, kernel_init=self.output_init, name="output", **types)(x)
         return x
+
+
+class Dropout(nn.Module):
+    """In training, values at random to 0 and the others made larger, so that the mean stays."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "..."]:
+        """Drop by the generator `dropout`."""
+        return dropout(x, self.rate, self.make_rng("dropout")) if train and self.rate else x
 
 
 class LayerNorm(nn.Module):

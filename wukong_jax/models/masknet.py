@@ -13,7 +13,7 @@ from wukong_jax.config.baselines import MaskNetConfig
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.errors import ConfigError
 from wukong_jax.models.embedding_layer import EmbeddingLayer
-from wukong_jax.models.layers import LAYER_NORM_EPSILON, MLP, Dense, LayerNorm, logit_init
+from wukong_jax.models.layers import LAYER_NORM_EPSILON, MLP, Dense, Dropout, LayerNorm, logit_init
 from wukong_jax.ops.layer_norm import layer_norm
 
 
@@ -52,7 +52,7 @@ class MaskBlock(nn.Module):
         masked = v * Dense(size, name="mask")(mask)
         out = nn.Dense(self.outputs, use_bias=False, kernel_init=nn.initializers.he_normal(), name="linear")(masked)
         out = nn.relu(LayerNorm(name="norm")(out))
-        return nn.Dropout(self.dropout, deterministic=not train)(out) if self.dropout else out
+        return Dropout(self.dropout)(out, train=train)
 
 
 class MaskNet(nn.Module):
