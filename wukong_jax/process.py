@@ -48,12 +48,12 @@ def keep_compiled_programs() -> pathlib.Path | None:
 
 def machine_folder(name: str, *more: str) -> pathlib.Path | None:
     """A folder in the user's cache for this CPU, jaxlib and what `more` says; None if it cannot be made."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     key = " ".join((importlib.metadata.version("jaxlib"), platform.machine(), _cpu_features(), *more))
-    folder = pathlib.Path(home) / "wukong_jax" / name / hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        folder = home / "wukong_jax" / name / hashlib.sha256(key.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where there is no home
         return None
     return folder
 

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wukong_jax.config.layers import MLPConfig
 from wukong_jax.errors import ConfigError
+from wukong_jax.models.wukong import WukongLayer
+from wukong_jax.ops.cpu import build
 from wukong_jax.ops.cpu.build import available
 from wukong_jax.ops.fm import add_layer_norm, fm_layer_norm
 
@@ -140,6 +143,32 @@ def test_another_type_is_refused_by_name_and_served_in_another_way_by_auto(rng, 
             fm_layer_norm(*arguments, epsilon=EPSILON, dtype=dtype, implementation="cpu_kernel")
         flat, _ = fm_layer_norm(*arguments, epsilon=EPSILON, dtype=dtype)
         assert flat.dtype == x.dtype
+
+
+@needs_kernels
+def test_parameters_of_another_type_are_served_in_another_way(rng):
+    x = jnp.asarray(rng.normal(size=(3, 8, 5)), jnp.float32)
+    layer = WukongLayer(4, 4, 2, MLPConfig((8,)), param_dtype=jnp.bfloat16)
+    variables = layer.init(jax.random.key(0), x)
+    plain = layer.clone(implementation="xla_cpu").apply(variables, x)
+    np.testing.assert_allclose(layer.apply(variables, x), plain, rtol=1e-5, atol=1e-5)
+
+
+def test_a_library_that_cannot_be_loaded_is_removed_so_that_it_is_built_anew(tmp_path):
+    library = tmp_path / "kernels.so"
+    library.write_bytes(b"no library")
+    with pytest.raises(OSError, match=r"kernels\.so"):
+        build._register(library)
+    assert not library.exists()
+
+
+@pytest.mark.parametrize("folder", ["missing", "read-only"])
+def test_a_cache_that_cannot_be_written_is_a_note_and_no_crash(tmp_path, monkeypatch, capsys, folder):
+    (tmp_path / "full").write_text("")
+    place = None if folder == "missing" else tmp_path / "full"  # no folder can be made in a file
+    monkeypatch.setattr(build, "machine_folder", lambda *names: place)
+    assert build._problem.__wrapped__()
+    assert capsys.readouterr().err.count("note: no CPU kernels, XLA's form runs instead: ") == 1
 
 
 def test_without_a_compiler_auto_takes_xlas_form_and_the_kernel_by_name_is_refused(tmp_path):

@@ -112,8 +112,8 @@ def sized(batch_size: int = 4096, platform: str = "cpu", model=WUKONG, schema=SC
 
 @pytest.fixture
 def small_caches(monkeypatch):
-    """X of 100 examples of 7 embeddings of width 4 fits."""
-    monkeypatch.setattr(micro_batch, "CPU_BYTES", 100 * 7 * 4 * 4)
+    """X of 100 examples of 8 embeddings of width 4 fits."""
+    monkeypatch.setattr(micro_batch, "CPU_BYTES", 100 * 8 * 4 * 4)
     monkeypatch.setattr(micro_batch, "CPU_EXAMPLES", 512)
 
 
@@ -127,9 +127,9 @@ def test_auto_is_the_largest_divisor_that_fits_the_caches(small_caches, batch_si
 
 def test_auto_counts_the_layer_with_the_most_embeddings(small_caches):
     overridden = dataclasses.replace(
-        WUKONG, num_layers=2, layers=(LayerOverride(num_fmb=1), LayerOverride(num_fmb=4, num_lcb=4))
+        WUKONG, num_layers=2, layers=(LayerOverride(num_fmb=1), LayerOverride(num_fmb=5, num_lcb=4))
     )
-    assert sized(700 * 8, model=overridden) == 80  # 87 examples of 8 embeddings fit
+    assert sized(700 * 8, model=overridden) == 80  # 88 examples of 9 embeddings fit
     assert sized(700 * 8) == 100
 
 

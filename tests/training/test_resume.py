@@ -23,7 +23,7 @@ from wukong_jax.training.loop import StoppedBySignal, total_steps
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
-EVERYTHING = {"progressive": True, "plateau": PlateauConfig(factor=0.5, patience=1, stop_after=9)}
+EVERYTHING = {"progressive": True, "plateau": PlateauConfig(factor=0.5, patience=1, stop_after=9, min_delta=0.1)}
 # the first step; inside a window of the curve; before, at and after an evaluation and an epoch's end; the last but one
 STOPS = (1, 2, STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, 7, 3 * STEPS_PER_EPOCH - 1)
 

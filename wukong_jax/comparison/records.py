@@ -99,4 +99,6 @@ def protocol(config: RunConfig) -> dict[str, Any]:
         "data": plain["data"],
         "train": {name: plain["train"][name] for name in PROTOCOL},
     }
+    if config.train.max_steps is not None or config.train.eval_every_steps is not None:
+        shared["train"]["batch_size"] = config.train.batch_size  # so many steps are as many examples only then
     return json.loads(json.dumps(shared))

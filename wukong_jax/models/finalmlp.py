@@ -76,7 +76,8 @@ class FinalMLP(nn.Module):
                 if features:
                     context = jnp.concatenate([inputs.embedding(f, f"{f}:{name}") for f in features], axis=1)
                 else:
-                    context = self.param(name, nn.initializers.zeros, (1, config.width))
+                    # from zeros, behind a ReLU of zero biases, no gradient would ever reach it
+                    context = self.param(name, nn.initializers.normal(0.01), (1, config.width))
                 gate = MLP(config.gates, flat.shape[1], name=f"gate{number}")
                 stream = stream * 2 * jax.nn.sigmoid(gate(context, train=train))
             streams.append(MLP(mlp, name=f"mlp{number}")(stream, train=train))

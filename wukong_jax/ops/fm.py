@@ -2,7 +2,8 @@
 
 `reference` is the paper's formulas as einsums, differentiated by JAX. `xla`, `xla_cpu` and `cpu_kernel` are the same
 numbers to rounding, with gradients of their own. `mosaic_gpu` and `tpu` are Pallas kernels, which nobody has timed
-yet: they are used only where asked for by name.
+yet: they are used only where asked for by name. `cpu_kernel` has no second derivatives and no forward mode; for those
+take `xla_cpu`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,8 @@ def fm_layer_norm(
     """
     linear = linear or {}
     if y is not None and y.ndim == 2:
-        if serves(implementation, x.dtype, dtype):
+        arrays = (x, y, scale, bias, *(weight for weight in linear.values() if weight is not None))
+        if serves(implementation, dtype, *(array.dtype for array in arrays)):
             return fm_cpu_kernel.fm_layer_norm(x, y, scale, bias, linear, epsilon)
     elif implementation in KERNELS:
         raise ConfigError(
@@ -113,7 +115,8 @@ def add_layer_norm(
     implementation: Implementation = "auto",
 ) -> Float[Array, "batch n d"]:
     """LN(concat(parts) + residual) over d, the end of an interaction layer; `residual` may be None."""
-    if serves(implementation, *(part.dtype for part in parts)):
+    arrays = (*parts, scale, bias) if residual is None else (*parts, residual, scale, bias)
+    if serves(implementation, *(array.dtype for array in arrays)):
         return fm_cpu_kernel.add_layer_norm(tuple(parts), residual, scale, bias, epsilon)
     out = jnp.concatenate(parts, axis=1)
     out = out if residual is None else out + residual

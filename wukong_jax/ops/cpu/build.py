@@ -49,41 +49,61 @@ def target(name: str) -> str:
 
 @functools.cache
 def _problem() -> str | None:
-    """Build and register the kernels; what stands in the way, if anything does."""
-    folder = machine_folder("kernels", jax.__version__, _digest())
+    """Build and register the kernels; what stands in the way, if anything does, said once."""
+    try:
+        _register(_library())
+    except (OSError, AttributeError, _BuildError) as error:
+        print(f"note: no CPU kernels, XLA's form runs instead: {error}", file=sys.stderr)
+        return str(error)
+    return None
+
+
+class _BuildError(Exception):
+    """No library could be made; the message says why."""
+
+
+def _register(library: pathlib.Path) -> None:
+    """Make the handlers known to XLA; a library that cannot be loaded is removed, so that it is built anew."""
+    try:
+        loaded = ctypes.cdll.LoadLibrary(str(library))
+        handlers = {name: getattr(loaded, symbol) for name, symbol in HANDLERS.items()}
+    except (OSError, AttributeError):
+        library.unlink(missing_ok=True)
+        raise
+    for name, handler in handlers.items():
+        jax.ffi.register_ffi_target(f"wukong_{name}_{_digest()}", jax.ffi.pycapsule(handler), platform="cpu")
+
+
+def _library() -> pathlib.Path:
+    """The library of this machine, compiled now if need be; raises `_BuildError` or `OSError` where that fails."""
+    folder = machine_folder("kernels", jax.__version__, " ".join(platform.libc_ver()), _digest())
     if folder is None:
-        return "the user's cache folder cannot be written"
+        raise _BuildError("the user's cache folder cannot be written")
     library = folder / "kernels.so"
-    if not library.exists():
-        problem = _compile(library)
-        if problem is not None:
-            print(f"note: no CPU kernels, XLA's form runs instead: {problem}", file=sys.stderr)
-            return problem
-    loaded = ctypes.cdll.LoadLibrary(str(library))
-    for name, symbol in HANDLERS.items():
-        handler = jax.ffi.pycapsule(getattr(loaded, symbol))
-        jax.ffi.register_ffi_target(f"wukong_{name}_{_digest()}", handler, platform="cpu")
-    return None
-
-
-def _compile(library: pathlib.Path) -> str | None:
-    compiler = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")))), "")
-    if not compiler:
-        return "there is no C++ compiler (c++, g++, clang++ or CXX)"
+    if library.exists():
+        return library
+    compilers = [
+        found for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name and (found := shutil.which(name))
+    ]
+    if not compilers:
+        raise _BuildError("there is no C++ compiler (c++, g++, clang++ or CXX)")
     print("compiling the CPU kernels, once for this machine", file=sys.stderr)
-    here = pathlib.Path(__file__).parent
-    with tempfile.TemporaryDirectory(dir=library.parent) as made:
+    here, failures = pathlib.Path(__file__).parent, []
+    with tempfile.TemporaryDirectory(dir=folder) as made:
         whole = pathlib.Path(made) / library.name
-        command = [compiler, *FLAGS, *MACHINE_FLAGS.get(platform.machine(), []), "-isystem", jax.ffi.include_dir()]
-        command += [*(str(here / name) for name in SOURCES), "-o", str(whole)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-        except subprocess.CalledProcessError as error:
-            return f"{compiler} failed: {error.stderr.strip()[-500:]}"
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{compiler} failed: {error}"
-        whole.replace(library)
-    return None
+        for compiler in dict.fromkeys(compilers):
+            command = [compiler, *FLAGS, *MACHINE_FLAGS.get(platform.machine(), []), "-isystem", jax.ffi.include_dir()]
+            command += [*(str(here / name) for name in SOURCES), "-o", str(whole)]
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+            except subprocess.CalledProcessError as error:
+                failures.append(f"{compiler} (GCC 12 or Clang is needed) failed: {error.stderr.strip()[-500:]}")
+            except subprocess.TimeoutExpired:
+                failures.append(f"{compiler} took more than ten minutes")
+            else:
+                whole.replace(library)
+                return library
+    raise _BuildError("; ".join(failures))
 
 
 @functools.cache

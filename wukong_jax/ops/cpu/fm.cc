@@ -99,7 +99,7 @@ static void layer_norm_backward(int size, float* __restrict values, float mean, 
   for (int i = 0; i < size; ++i) to_values[i] = inverse * (to_values[i] - average - values[i] * along);
 }
 
-// Chunks are of a fixed number, whatever the threads, so that sums over examples are the same on every machine.
+// Chunks are of a fixed number, so that sums over examples do not depend on the number of threads.
 constexpr int kChunks = 16;
 
 static int first_of(int chunk, int chunks, int batch) { return int(std::int64_t(batch) * chunk / chunks); }

@@ -60,6 +60,8 @@ static ffi::Error normalise(ffi::ThreadPool pool, ffi::BufferR1<ffi::F32> scale,
   std::vector<Part> parts;
   const std::size_t count = rest.size() - residual;
   if (!parts_of(rest, count, parts)) return ffi::Error::InvalidArgument("a part is not float32");
+  if (residual && !rest.get<ffi::BufferR3<ffi::F32>>(count).has_value())
+    return ffi::Error::InvalidArgument("the residual is not float32");
   const float* beside = residual ? rest.get<ffi::BufferR3<ffi::F32>>(count)->typed_data() : nullptr;
   const int batch = int(result->dimensions()[0]), outputs = int(result->dimensions()[1]);
   const int d = int(result->dimensions()[2]), chunks = std::min(kMostChunks, batch);
@@ -105,6 +107,8 @@ static ffi::Error normalise_backward(ffi::ThreadPool pool, ffi::BufferR1<ffi::F3
   const std::size_t count = rest.size() - residual;
   if (!parts_of(rest, count, parts)) return ffi::Error::InvalidArgument("a part is not float32");
   for (std::size_t i = 0; i < count; ++i) parts[i].gradient = (*results.get<ffi::BufferR3<ffi::F32>>(i))->typed_data();
+  if (residual && !rest.get<ffi::BufferR3<ffi::F32>>(count).has_value())
+    return ffi::Error::InvalidArgument("the residual is not float32");
   const float* beside = residual ? rest.get<ffi::BufferR3<ffi::F32>>(count)->typed_data() : nullptr;
   float* to_beside = residual ? (*results.get<ffi::BufferR3<ffi::F32>>(count))->typed_data() : nullptr;
   const int batch = int(gradient.dimensions()[0]), outputs = int(gradient.dimensions()[1]);
