@@ -120,7 +120,7 @@ def rival(trial: optuna.Trial, config: RunConfig) -> RunConfig:
     model: Any = config.model
     model = dataclasses.replace(model, **own, width=trial.suggest_categorical("width", WIDTHS))
     rate = trial.suggest_float("learning_rate", 3e-4, 3e-3, log=True)
-    l2 = trial.suggest_float("table_l2", 1e-5, 0.2, log=True)
+    l2 = trial.suggest_float("table_l2", 1e-3, 0.3, log=True)
     rules = tuple(dataclasses.replace(rule, learning_rate=rate, l2=l2) for rule in config.tables.rules)
     return dataclasses.replace(
         config,
@@ -148,6 +148,6 @@ def starts(config: RunConfig) -> list[Settings]:
     near = {
         "width": min(WIDTHS, key=lambda width: abs(width - model.width)),
         "learning_rate": min(max(config.optimizer.learning_rate, 3e-4), 3e-3),
-        "table_l2": min(max(rule.l2, 1e-5), 0.2),
+        "table_l2": min(max(rule.l2, 1e-3), 0.3),
     }
     return [found | near] if found else []

@@ -20,28 +20,28 @@ from wukong_jax.tuning.space import Suggest, for_model
 
 def wukong(trial: optuna.Trial, config: RunConfig) -> RunConfig:
     """l, n_F = n_L, k, d, the MLPs of FMB and head, dropout, learning rates, L2 of the tables."""
-    embeddings = 2 ** trial.suggest_int("log2_embeddings", 2, 5)
+    embeddings = 2 ** trial.suggest_int("log2_embeddings", 3, 5)
     model: Any = config.model
     model = dataclasses.replace(
         model,
-        width=2 ** trial.suggest_int("log2_width", 3, 7),
+        width=2 ** trial.suggest_int("log2_width", 4, 7),
         num_layers=trial.suggest_int("num_layers", 1, 4),
         num_fmb=embeddings,
         num_lcb=embeddings,
         rank=2 ** trial.suggest_int("log2_rank", 2, 4),
         fmb_mlp=MLPConfig(
-            trial.suggest_int("fmb_depth", 1, 3) * (2 ** trial.suggest_int("log2_fmb_width", 5, 9),),
-            dropout=trial.suggest_float("fmb_dropout", 0.0, 0.6, step=0.1),
+            trial.suggest_int("fmb_depth", 1, 2) * (2 ** trial.suggest_int("log2_fmb_width", 6, 9),),
+            dropout=trial.suggest_float("fmb_dropout", 0.0, 0.5, step=0.1),
         ),
         head=MLPConfig(
-            trial.suggest_int("head_depth", 1, 3) * (2 ** trial.suggest_int("log2_head_width", 5, 9),),
-            dropout=trial.suggest_float("head_dropout", 0.0, 0.7, step=0.1),
+            trial.suggest_int("head_depth", 1, 3) * (2 ** trial.suggest_int("log2_head_width", 7, 9),),
+            dropout=trial.suggest_float("head_dropout", 0.0, 0.5, step=0.1),
             batch_norm=trial.suggest_categorical("head_batch_norm", [False, True]),
         ),
     )
-    rate = trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True)
-    table_rate = trial.suggest_float("table_learning_rate", 3e-4, 1e-2, log=True)
-    l2 = trial.suggest_float("table_l2", 1e-5, 0.2, log=True)
+    rate = trial.suggest_float("learning_rate", 3e-4, 3e-3, log=True)
+    table_rate = trial.suggest_float("table_learning_rate", 3e-4, 3e-3, log=True)
+    l2 = trial.suggest_float("table_l2", 1e-3, 0.3, log=True)
     rules = tuple(dataclasses.replace(rule, learning_rate=table_rate, l2=l2) for rule in config.tables.rules)
     return dataclasses.replace(
         config,
@@ -66,20 +66,20 @@ def starts(config: RunConfig) -> list[dict[str, Any]]:
         return []
     fmb, head = model.fmb_mlp, model.head
     near = {
-        "log2_embeddings": _log2(model.num_lcb, 2, 5),
-        "log2_width": _log2(model.width, 3, 7),
+        "log2_embeddings": _log2(model.num_lcb, 3, 5),
+        "log2_width": _log2(model.width, 4, 7),
         "num_layers": min(model.num_layers, 4),
         "log2_rank": _log2(model.rank, 2, 4),
-        "fmb_depth": min(max(len(fmb.widths), 1), 3),
-        "log2_fmb_width": _log2(max(fmb.widths, default=32), 5, 9),
-        "fmb_dropout": min(fmb.dropout, 0.6),
+        "fmb_depth": min(max(len(fmb.widths), 1), 2),
+        "log2_fmb_width": _log2(max(fmb.widths, default=64), 6, 9),
+        "fmb_dropout": min(fmb.dropout, 0.5),
         "head_depth": min(max(len(head.widths), 1), 3),
-        "log2_head_width": _log2(max(head.widths, default=32), 5, 9),
-        "head_dropout": min(head.dropout, 0.7),
+        "log2_head_width": _log2(max(head.widths, default=128), 7, 9),
+        "head_dropout": min(head.dropout, 0.5),
         "head_batch_norm": head.batch_norm,
-        "learning_rate": min(max(config.optimizer.learning_rate, 1e-4), 3e-3),
-        "table_learning_rate": min(max(rule.learning_rate, 3e-4), 1e-2),
-        "table_l2": min(max(rule.l2, 1e-5), 0.2),
+        "learning_rate": min(max(config.optimizer.learning_rate, 3e-4), 3e-3),
+        "table_learning_rate": min(max(rule.learning_rate, 3e-4), 3e-3),
+        "table_l2": min(max(rule.l2, 1e-3), 0.3),
     }
     return [near]
 
