@@ -13,6 +13,10 @@ class ConfigError(UserError):
     """A configuration value, or a combination of them, that cannot be run."""
 
 
+class BusyError(UserError):
+    """A run or a study that another process is working on."""
+
+
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, or made by another configuration."""
 

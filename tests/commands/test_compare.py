@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import statistics
 
+import jax
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from wukong_jax.config.models import FactorizationMachineConfig
 from wukong_jax.config.optimizer import TablesConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.config.source import run_source
+from wukong_jax.data import obtain_store
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import DataError
 from wukong_jax.training import run
@@ -232,7 +234,15 @@ def test_dry_run_says_what_is_there(place, untrainable, capsys):
     assert lines["fm_tiny, seed 3"] == "missing"
 
 
+def test_fewer_seeds_do_not_shrink_the_table(place, untrainable):
+    before = (place.records / "table.csv").read_text()
+    assert place.compare(seeds=1) == 0
+    assert (place.records / "table.csv").read_text() == before
+
+
 def test_one_seed_has_no_deviation_and_decides_nothing(place, untrainable):
+    for path in [*place.records.glob("*-seed1-*"), *place.records.glob("*-seed2-*")]:
+        path.unlink()
     assert place.compare("--out", str(place.folder / "one"), seeds=1) == 0
     assert [row["auc_std"] for row in table(place.folder / "one", "table.csv")] == ["", "", ""]
     assert {row["ahead"] for row in table(place.folder / "one", "differences.csv")} == {"-"}
@@ -260,6 +270,88 @@ def test_a_run_that_diverges_does_not_stop_the_others(place, monkeypatch, capsys
     assert [row["seeds"] for row in table(place.records, "table.csv")] == ["3", "3", "2"]
     paired = {(row["against"], row["seeds"]) for row in table(place.records, "differences.csv")}
     assert paired == {("fm_tiny", "3"), ("slow_tiny", "2")}
+
+
+def test_without_a_run_of_the_first_row_nothing_is_compared(place, monkeypatch, capsys):
+    before = (place.records / "table.md").read_text()
+    for path in place.records.glob("tiny-seed*"):
+        path.unlink()
+    shutil.rmtree(place.folder / "runs")
+
+    def diverging(config, steps):
+        program = compiled_with_shared_evaluation(config, steps)
+        return dataclasses.replace(
+            program,
+            train_step=lambda state, batch: state.replace(step=state.step + 1, loss_sum=state.loss_sum * np.nan),
+        )
+
+    monkeypatch.setattr(run, "build_program", diverging)
+    assert place.compare() == 2
+    shown = capsys.readouterr().err
+    assert "tiny, seed 0: the loss is nan" in shown
+    assert "tiny: no run of it is recorded" in shown
+    assert (place.records / "table.md").read_text() == before
+
+
+def lose(place, *patterns):
+    """Delete these records and all run folders."""
+    lost = [path for pattern in patterns for path in place.records.glob(pattern)]
+    for path in lost:
+        path.unlink()
+    shutil.rmtree(place.folder / "runs")
+    return lost
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(place, capsys):
+    taken, other = lose(place, "tiny-seed1-*", "fm_tiny-seed2-*")
+    busy = place.folder / "runs" / "tiny" / taken.stem.rpartition("-")[2]
+    with run.only_process(busy):
+        assert place.compare() == 2
+    assert f"tiny, seed 1: {busy}: another process is training this run" in capsys.readouterr().err
+    assert [row["seeds"] for row in table(place.records, "table.csv")] == ["2", "3", "3"]
+    assert other.exists()
+
+
+def test_a_run_that_needs_too_much_memory_does_not_stop_the_others(place, monkeypatch, capsys):
+    _, other = lose(place, "slow_tiny-seed1-*", "fm_tiny-seed2-*")
+
+    def build(config, steps):
+        if config.name == "slow_tiny":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return compiled_with_shared_evaluation(config, steps)
+
+    monkeypatch.setattr(run, "build_program", build)
+    assert place.compare() == 2
+    assert "slow_tiny, seed 1: RESOURCE_EXHAUSTED" in capsys.readouterr().err
+    assert other.exists()
+
+
+def test_records_of_other_numerics_are_refused(place, capsys):
+    path = next(place.records.glob("*.jsonl"))
+    record = json.loads(path.read_text()) | {"numerics_revision": 0}
+    path.write_text(json.dumps(record) + "\n")
+    assert f"records {path}: numerics revision 0, this version has 1" in refused(place, capsys)
+    with pytest.raises(DataError, match="different numerics revisions"):
+        rewritten(DOCUMENT.format(first="tiny"), place.folder)
+
+
+def test_other_data_is_found_before_training_where_the_store_is_made_first(place, monkeypatch, untrainable, capsys):
+    lose(place, "tiny-seed1-*")
+    for path in place.records.glob("*.jsonl"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"store_digest": "another"}) + "\n")
+    away = place.store.rename(place.folder / "away")
+
+    def made(data, schema, console):
+        away.rename(place.store)
+        return open_store(place.store)
+
+    monkeypatch.setattr(obtain_store, "obtain_store", made)
+    try:
+        assert "trained on other data than store" in refused(place, capsys)
+    finally:
+        if away.exists():
+            away.rename(place.store)
+    assert not (place.folder / "runs").exists()
 
 
 def refused(place, capsys, *arguments, **options):

@@ -24,7 +24,7 @@ from wukong_jax.config.optimizer import TableRule, TablesConfig
 from wukong_jax.config.run import PlateauConfig
 from wukong_jax.data.schema import CategoricalFeature
 from wukong_jax.data.store import open_store
-from wukong_jax.errors import CheckpointError, ConfigError, DataError, TrainingError
+from wukong_jax.errors import BusyError, CheckpointError, ConfigError, DataError, TrainingError
 from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.training import run
 from wukong_jax.training.checkpoint import Checkpoints
@@ -292,7 +292,7 @@ def test_fresh_deletes_nothing_when_the_new_run_cannot_start(config, tmp_path, i
 
 
 def test_two_processes_do_not_train_into_one_folder(config, tmp_path):
-    with run.only_process(tmp_path / "run"), pytest.raises(ConfigError, match="another process is training this run"):
+    with run.only_process(tmp_path / "run"), pytest.raises(BusyError, match="another process is training this run"):
         train(config, tmp_path / "run", memory_console())
     assert train(config, tmp_path / "run", memory_console())["steps"] > 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wukong_jax.config.checks import check_positive
 from wukong_jax.config.command_line import load_config_file, parse
 from wukong_jax.config.run import RunConfig
-from wukong_jax.errors import ConfigError, DataError, TrainingError
+from wukong_jax.errors import BusyError, ConfigError, DataError, TrainingError
 
 if TYPE_CHECKING:
     import rich.console
@@ -24,6 +24,7 @@ class CompareOptions:
     """Train models over seeds on one data set and write one table, as Markdown, CSV and a plot.
 
     A run whose record lies in the records folder is not trained again; a stopped one goes on at its last checkpoint.
+    The table has every recorded run of these models, also those of seeds that an earlier call asked for.
     """
 
     config: pathlib.Path
@@ -69,12 +70,10 @@ def main(arguments: Sequence[str]) -> int:
     except StoppedBySignal as stopped:
         console.print(f"{stopped}; saved: the same command goes on", soft_wrap=True, markup=False)
         return 128 + stopped.number
-    runs = [found[config.identity_hash()] for config in wanted(configs, options.seeds, found)]
-    comparison = compare_rows(make_rows(sorted(runs, key=lambda run: [c.name for c in configs].index(run.config.name))))
-    write_comparison(out, comparison)
-    print((out / "table.md").read_text(), end="")
     for message in failed:
         print(f"error: {message}", file=sys.stderr)
+    write_comparison(out, compare_rows(make_rows(runs_of(configs, found))))
+    print((out / "table.md").read_text(), end="")
     return 2 if failed else 0
 
 
@@ -118,9 +117,20 @@ def model_file(name: str, base_file: pathlib.Path, base: RunConfig) -> pathlib.P
     return path
 
 
-def wanted(configs: Sequence[RunConfig], seeds: int, found: "dict[str, RecordedRun]") -> list[RunConfig]:
-    """The runs of the comparison that are recorded."""
-    return [config for config in seeded(configs, seeds) if config.identity_hash() in found]
+def runs_of(configs: Sequence[RunConfig], found: "dict[str, RecordedRun]") -> "list[RecordedRun]":
+    """The recorded runs of the models, whatever their seed, row by row; raises `DataError` if the first has none."""
+    from wukong_jax.comparison.table import settings_hash
+
+    by_settings: dict[str, list[RecordedRun]] = {}
+    for run in found.values():
+        by_settings.setdefault(settings_hash(run.config), []).append(run)
+    rows = [by_settings.get(settings_hash(config), []) for config in configs]
+    if not rows[0]:
+        raise DataError(
+            f"{configs[0].name}: no run of it is recorded, and the differences are taken from it; mend its settings, "
+            "or give another --config (the runs that finished are kept)"
+        )
+    return [run for row in rows for run in row]
 
 
 def seeded(configs: Sequence[RunConfig], seeds: int) -> Iterator[RunConfig]:
@@ -131,22 +141,32 @@ def seeded(configs: Sequence[RunConfig], seeds: int) -> Iterator[RunConfig]:
 
 
 def recorded(folder: pathlib.Path, base: RunConfig) -> "dict[str, RecordedRun]":
-    """The records of a folder by identity hash; raises `DataError` if they are of other data than the store now has."""
-    from wukong_jax.comparison.records import read_folder
+    """The records of a folder by identity hash; raises `DataError` if new runs could not stand beside them."""
+    from wukong_jax.comparison.records import check_numerics, read_folder
     from wukong_jax.data.obtain_store import store_path
-    from wukong_jax.data.store import open_store
 
     runs = {run.config.identity_hash(): run for run in read_folder(folder)}
+    for run in runs.values():
+        check_numerics(run)
     path = store_path(base.data, base.schema)
-    if runs and path.exists():
-        digest = open_store(path, verify=False).digest
-        for run in runs.values():
-            if run.config.schema == base.schema and run.record["store_digest"] != digest:
-                raise DataError(
-                    f"records {run.path}: trained on other data than store {path} now holds; restore that store, or "
-                    "keep the new runs in another folder with --records"
-                )
+    if path.exists():
+        check_same_data(runs, base, path)
     return runs
+
+
+def check_same_data(runs: "dict[str, RecordedRun]", base: RunConfig, path: pathlib.Path) -> None:
+    """Raise `DataError` if a record is of other data than the store holds."""
+    from wukong_jax.data.store import open_store
+
+    if not runs:
+        return
+    digest = open_store(path, verify=False).digest
+    for run in runs.values():
+        if run.config.schema == base.schema and run.record["store_digest"] != digest:
+            raise DataError(
+                f"records {run.path}: trained on other data than store {path} now holds; restore that store, or "
+                "keep the new runs in another folder with --records"
+            )
 
 
 def train_missing(
@@ -156,8 +176,11 @@ def train_missing(
     found: "dict[str, RecordedRun]",
     console: "rich.console.Console",
 ) -> list[str]:
-    """Train every run that has no record yet and add it to `found`; returns what failed by diverging."""
+    """Train every run that has no record yet and add it to `found`; returns what could not be trained, and why."""
+    import jax
+
     from wukong_jax.comparison.records import read_folder, save_record
+    from wukong_jax.data.obtain_store import obtain_store
     from wukong_jax.scaling.flops import describe_cost
     from wukong_jax.training.run import default_folder, train
 
@@ -165,11 +188,13 @@ def train_missing(
     missing = [config for config in seeded(configs, options.seeds) if config.identity_hash() not in found]
     for config in {config.name: config for config in missing}.values():
         describe_cost(config)  # a model that does not fit the data is found now, not after hours
+    if missing:
+        check_same_data(found, configs[0], obtain_store(configs[0].data, configs[0].schema, console).path)
     for count, config in enumerate(missing, 1):
         console.print(f"run {count} of {len(missing)}: {config.name}, seed {config.train.seed}", markup=False)
         try:
             save_record(records, train(config, default_folder(config, options.runs), console))
-        except TrainingError as error:
+        except (TrainingError, BusyError, jax.errors.JaxRuntimeError) as error:  # the last one: out of memory
             failed.append(f"{config.name}, seed {config.train.seed}: {error}")
     found |= {run.config.identity_hash(): run for run in read_folder(records)}
     return failed

@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 from typing import Any
 
+import wukong_jax
 from wukong_jax.config.codec import difference, from_plain, to_plain
 from wukong_jax.config.run import DataConfig, RunConfig
 from wukong_jax.errors import ConfigError, DataError
@@ -78,6 +79,16 @@ def check_writable(folder: pathlib.Path) -> None:
         raise DataError(
             f"folder {folder} cannot be written ({error.strerror or error}); choose another with --records or --out"
         ) from error
+
+
+def check_numerics(run: RecordedRun) -> None:
+    """Raise `DataError` if a version of this program made the record whose results were not those of this one."""
+    revision = run.record.get("numerics_revision")
+    if revision != wukong_jax.NUMERICS_REVISION:
+        raise DataError(
+            f"records {run.path}: numerics revision {revision}, this version has {wukong_jax.NUMERICS_REVISION}, so "
+            "the same settings now give other results; train anew into another folder with --records"
+        )
 
 
 def check_protocol(base: RunConfig, other: RunConfig) -> None:

@@ -135,6 +135,10 @@ def difference(first: Row, other: Row, metric: str) -> Difference:
 def _check_comparable(base: RecordedRun, run: RecordedRun) -> None:
     if "test" not in run.record["results"]:
         raise DataError(f"records {run.path}: the run has no test metrics; prepare the data with a test split")
+    if run.record.get("numerics_revision") != base.record.get("numerics_revision"):
+        raise DataError(
+            f"records {base.path} and {run.path} are of different numerics revisions; keep them in different folders"
+        )
     if run.record["store_digest"] != base.record["store_digest"]:
         raise DataError(
             f"records {base.path} and {run.path} are of different data (store digests "

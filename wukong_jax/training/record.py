@@ -42,6 +42,7 @@ def make_record(
         "store_digest": store.digest,
         "seed": config.train.seed,
         "version": wukong_jax.__version__,
+        "numerics_revision": wukong_jax.NUMERICS_REVISION,
         "jax_version": jax.__version__,
         "python_version": platform.python_version(),
         "device": device.device_kind,

@@ -15,7 +15,7 @@ from wukong_jax.config.codec import difference, from_plain, to_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.obtain_store import obtain_store, store_path
 from wukong_jax.data.store import Store, open_store
-from wukong_jax.errors import CheckpointError, ConfigError
+from wukong_jax.errors import BusyError, CheckpointError, ConfigError
 from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.files import write_text
 from wukong_jax.scaling.flops import describe_cost
@@ -193,7 +193,10 @@ def delete_run(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def only_process(folder: pathlib.Path, work: str = "training this run", option: str = "--run-dir") -> Iterator[None]:
-    """Create the folder and keep other processes out of it while the block runs; raises `ConfigError`."""
+    """Create the folder and keep other processes out of it while the block runs.
+
+    Raises `BusyError` if another process is there, `ConfigError` if the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK_FILE).open("w")
@@ -203,7 +206,7 @@ def only_process(folder: pathlib.Path, work: str = "training this run", option: 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back by the system however the process ends
         except BlockingIOError as error:
-            raise ConfigError(
+            raise BusyError(
                 f"{folder}: another process is {work}; wait for it, or choose another folder with {option}"
             ) from error
         yield
