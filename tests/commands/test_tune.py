@@ -314,6 +314,56 @@ def test_a_run_that_cannot_go_on_fails_its_trial_only(place, monkeypatch, fault)
     assert not (place.runs / failed.user_attrs["run"]).exists()
 
 
+def test_a_trial_that_kills_its_process_again_and_again_fails(place, monkeypatch):
+    def killed():
+        raise SystemExit(137)
+
+    for deaths in range(1, 4):
+        with monkeypatch.context() as patch:
+            interrupt(patch, killed, 1)
+            with pytest.raises(SystemExit):
+                place.tune(trials=2)
+        assert states(place) == ["RUNNING"]
+        assert len(place.trials()[0].user_attrs["deaths"]) == deaths
+    assert place.tune(trials=2) == 0
+    assert states(place) == ["FAIL", "COMPLETE"]
+    assert "was killed 3 times after evaluation 0" in place.trials()[0].user_attrs["reason"]
+
+
+def test_stopping_a_trial_by_a_signal_is_no_death(place, monkeypatch):
+    for _ in range(4):
+        with monkeypatch.context() as patch:
+            interrupt(patch, send_sigterm, 1)
+            assert place.tune(trials=1) == 128 + 15
+    assert place.tune(trials=1) == 0
+    assert states(place) == ["COMPLETE"]
+
+
+def test_deaths_count_from_the_last_evaluation_on(place, monkeypatch):
+    monkeypatch.setattr(tuning, "MAX_DEATHS", 2)
+    place.write_space(extra="train = dataclasses.replace(train, batch_size=16)")  # 4 steps an epoch
+
+    def killed():
+        raise SystemExit(137)
+
+    for step in (1, 6, 1):
+        with monkeypatch.context() as patch:
+            interrupt(patch, killed, step)
+            with pytest.raises(SystemExit):
+                place.tune(trials=1)
+    assert place.tune(trials=1) == 0
+    assert states(place) == ["COMPLETE"]
+
+
+def test_a_file_that_is_not_of_this_study_is_not_overwritten(place, capsys):
+    mine = place.folder / "mine.py"
+    mine.write_text("x = 1\n")
+    assert place.tune("--out", mine) == 2
+    assert f"--out: {mine} is there and not of the study tiny-space" in capsys.readouterr().err
+    assert mine.read_text() == "x = 1\n"
+    assert not place.storage.exists()
+
+
 def test_no_complete_trial_means_no_best_config(place, capsys):
     place.write_space('raise ConfigError("never")')
     assert place.tune("--out", place.folder / "best.py", trials=2) == 2

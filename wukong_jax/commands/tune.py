@@ -48,9 +48,10 @@ class TuneOptions:
     runs: pathlib.Path = pathlib.Path("runs")
     """The trials' run folders lie under <runs>/tune/<study>."""
     out: pathlib.Path | None = None
-    """Config file (.py) to write the best settings to; all trials are listed beside it, in <stem>.trials.jsonl."""
+    """Config file (.py) to write the best settings to; all trials are listed beside it, in <stem>.trials.jsonl.
+    A file that another command or hand wrote is not overwritten."""
     keep: bool = False
-    """Keep every trial's checkpoints, not those of the best one only."""
+    """Keep every trial's checkpoints, not those of the best one only; a later call without it deletes them."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,8 +100,12 @@ def _check(options: TuneOptions, name: str) -> None:
         raise ConfigError(f"--seed: received {options.seed}, expected 0 to {2**32 - 1}")
     if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
         raise ConfigError(f"--study: received {name!r}, expected letters, digits, '.', '_' and '-': it names a folder")
-    if options.out is not None and options.out.suffix != ".py":
+    if options.out is None:
+        return
+    if options.out.suffix != ".py":
         raise ConfigError(f"--out: received {options.out}, expected a name that ends in .py")
+    if options.out.exists() and f" of the study {name}, " not in options.out.read_text():
+        raise ConfigError(f"--out: {options.out} is there and not of the study {name}; choose another name")
 
 
 def check_data(config: "RunConfig", console: "rich.console.Console") -> None:

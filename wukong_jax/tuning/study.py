@@ -1,7 +1,8 @@
 """A search: Optuna proposes settings, the trainer trains them, validation chooses.
 
 Trials run one after the other. Whatever decides what comes next lies in the study's database and the trials' run
-folders, so a search that is killed at any moment goes on as if it had not been.
+folders, so a search that is killed at any moment of a trial's training goes on as if it had not been. (Killed in the
+instant in which a trial's settings are drawn, it keeps those drawn and draws the others anew.)
 """
 
 import contextlib
@@ -21,14 +22,15 @@ from optuna.trial import FrozenTrial, TrialState
 from wukong_jax.config.codec import difference, from_plain, to_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.errors import ConfigError, DataError, TrainingError
-from wukong_jax.training.loop import VALIDATION, monitored
+from wukong_jax.training.loop import VALIDATION, StoppedBySignal, monitored
 from wukong_jax.training.progress import Progress
 from wukong_jax.training.run import CHECKPOINTS, train
 from wukong_jax.tuning.space import Space, propose
 
-BASE, RUN, CONFIG, REASON = "base", "run", "config", "reason"
+BASE, RUN, CONFIG, REASON, DEATHS = "base", "run", "config", "reason", "deaths"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 TRIALS_BEFORE_PRUNING = 5
+MAX_DEATHS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,16 +125,34 @@ def run_trial(study: optuna.Study, trial: optuna.Trial, search: Search, console:
             trial.set_user_attr(REASON, f"the same settings as trial {twin.number}")
             study.tell(trial, twin.value if twin.state == TrialState.COMPLETE else None, twin.state)
             return
-        watch = _Watch(trial, len(study.trials[trial.number].intermediate_values), config.train.monitor)
+        reported = len(study.trials[trial.number].intermediate_values)
+        _count_death(trial, reported)
+        watch = _Watch(trial, reported, config.train.monitor)
         watch.prune()
         record = train(config, search.folder / run, console, on_evaluation=watch)
         watch.report(record["history"])
         study.tell(trial, monitored(record["results"][VALIDATION], config.train.monitor))
+    except StoppedBySignal:
+        trial.set_user_attr(DEATHS, [])  # stopped on purpose, which says nothing about the trial
+        raise
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
     except (ConfigError, TrainingError, jax.errors.JaxRuntimeError) as error:  # the last one: out of memory
         trial.set_user_attr(REASON, str(error))
         study.tell(trial, state=TrialState.FAIL)
+
+
+def _count_death(trial: optuna.Trial, reported: int) -> None:
+    """Note that the trial starts; raises `TrainingError` if it died here MAX_DEATHS times since its last evaluation.
+
+    The system ends a process that needs too much memory without a word; such a trial must not be begun for ever.
+    """
+    starts = [start for start in trial.user_attrs.get(DEATHS, []) if start == reported]
+    if len(starts) >= MAX_DEATHS:
+        raise TrainingError(
+            f"its process was killed {len(starts)} times after evaluation {reported}, perhaps for want of memory"
+        )
+    trial.set_user_attr(DEATHS, [*starts, reported])
 
 
 class _Watch:
