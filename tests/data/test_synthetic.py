@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -157,6 +158,58 @@ def test_only_the_planted_order_carries_signal(order):
     assert explained[order] == pytest.approx(config.strength**2, rel=1e-5)
 
 
+def explained_by(ids, mass, logit, fields):
+    """Variance of the centred logit's mean given these fields."""
+    _, cell = np.unique(ids[:, fields], axis=0, return_inverse=True)
+    weight = np.bincount(cell.ravel(), mass)
+    return (np.bincount(cell.ravel(), mass * logit) ** 2 / weight).sum()
+
+
+@pytest.mark.parametrize("latent_mean", [0.3, 0.8])
+def test_with_a_mean_a_term_casts_binomial_shadows_on_lower_orders(latent_mean):
+    config = SyntheticConfig(
+        vocabulary_sizes=(5, 2, 6), orders=(3,), terms_per_order=1, latent_width=1, zipf_exponent=0.8, strength=0.5,
+        latent_mean=latent_mean,
+    )  # fmt: skip
+    ids, mass, logit = all_pairs(config)
+    logit = logit - (mass * logit).sum()
+    total = (mass * logit**2).sum()
+    assert total == pytest.approx(config.strength**2, rel=0.03)  # calibrated on drawn rows
+    q = 1 - latent_mean**2
+    for order in (1, 2):
+        # The mean given all fields of a subset explains that subset and all within it: q^j m^(2 (3 - j)) each.
+        share = sum(
+            math.comb(order, j) * q**j * latent_mean ** (2 * (3 - j)) for j in range(1, order + 1)
+        ) / (1 - latent_mean**6)  # fmt: skip
+        for fields in itertools.combinations(range(3), order):
+            assert explained_by(ids, mass, logit, fields) == pytest.approx(share * total, rel=1e-4)
+
+
+def test_terms_decay_by_the_power_of_their_place():
+    config = SyntheticConfig(
+        vocabulary_sizes=(5, 3, 6, 4), orders=(1,), terms_per_order=4, zipf_exponent=0.8, strength=2.0, term_decay=1.0
+    )
+    ids, mass, logit = all_pairs(config)
+    logit = logit - (mass * logit).sum()
+    found = [explained_by(ids, mass, logit, (field,)) for (field,) in plant(config).terms]
+    weights = np.array([1.0, 1 / 4, 1 / 9, 1 / 16])
+    np.testing.assert_allclose(found, 4.0 * weights / weights.sum(), rtol=1e-4)
+
+
+def test_a_numeric_feature_has_the_mean_too():
+    config = SyntheticConfig(
+        vocabulary_sizes=(4,), numeric=2, orders=(3,), terms_per_order=1, latent_width=1, latent_mean=0.6
+    )
+    rows = draw(config, 0, 0, 200_000)
+    planted = plant(config)
+    truth = true_probabilities(planted, rows)
+    logit = np.log(truth / (1 - truth))
+    z = [0.6 + 0.8 * np.ravel(planted.latents[i]) * rows.numeric[:, i - 1] for i in (1, 2)]
+    product = planted.latents[0][rows.ids[:, 0] - 1, 0] * z[0] * z[1]
+    assert np.corrcoef(product, logit)[0, 1] == pytest.approx(1.0, abs=1e-6)
+    assert logit.std() == pytest.approx(config.strength, rel=0.02)
+
+
 def test_orders_share_the_variance_equally():
     config = SyntheticConfig(
         vocabulary_sizes=(5, 3, 6, 4), orders=(1, 3), terms_per_order=2, zipf_exponent=0.8, strength=2.0
@@ -191,6 +244,8 @@ def test_numeric_features_have_unit_variance_and_carry_signal():
         {"strength": 20.0, "positive_rate": 0.001},
         {"vocabulary_sizes": (2,) * 12, "orders": (8, 12), "zipf_exponent": 1.0},
         {"numeric": 4, "latent_width": 1, "orders": (4, 20)},
+        {"latent_mean": 0.99, "orders": (1, 8), "term_decay": 10.0},
+        {"latent_mean": 0.5, "strength": 0.0},
     ],
 )
 def test_extreme_settings_stay_finite(tmp_path, change):
@@ -217,6 +272,8 @@ def test_extreme_settings_stay_finite(tmp_path, change):
         ({"positive_rate": 1.0}, "positive_rate.*between 0 and 1"),
         ({"seed": -1}, "seed"),
         ({"latent_width": 0}, "latent_width"),
+        ({"latent_mean": 1.0}, "latent_mean.*0 .pure orders. to below 1"),
+        ({"term_decay": -0.1}, "term_decay"),
         ({"terms_per_order": 0}, "terms_per_order"),
         ({"numeric": -1}, "numeric"),
     ],

@@ -1,11 +1,16 @@
 """The planted function of synthetic data: power-law ids, interactions of chosen orders, true probabilities.
 
     P(rank r of V) = integral of x^-a over [r, r+1], normalised          (a: Zipf exponent; id of a value = its rank)
-    term(fields T) = sum_d prod_{f in T} z_f[value_f, d],  z centred,     d < latent_width, z planted signs
-    logit          = bias + strength * mean over orders and terms, each scaled to unit variance
+    s_f[value, d]  = planted signs, centred and of unit variance under P,           d < latent_width
+    z_f            = m + sqrt(1 - m^2) s_f                                          (m: latent_mean)
+    term(fields T) = sum_d prod_{f in T} z_f[value_f, d]
+    logit          = bias + strength * mean over orders and terms, each scaled to unit variance;
+                     term t of an order, from 0, weighs (t + 1)^-decay              (decay: term_decay)
 
-Because every z_f has mean 0 under the true id distribution and fields are independent, a term of order m has mean
-0 given any fewer than m of its fields: in the logit, a planted order carries no signal of a lower one.
+With m = 0 a term of order k has mean 0 given any fewer than k of its fields (every s_f has mean 0, and fields are
+independent): in the logit, a planted order carries no signal of a lower one, and gradient descent finds high orders as
+hard as parities. With m > 0 a term casts its shadow on all lower orders: the variance at order j has the shares of a
+binomial distribution of k trials and probability 1 - m^2, and each order found leads on to the next.
 """
 
 import dataclasses
@@ -27,7 +32,8 @@ CALIBRATION_ROWS = 65_536
 class SyntheticConfig:
     """Sizes and planted structure; `orders` lists the interaction orders, each with an equal share of the variance.
 
-    `strength` is the standard deviation of the logit, `positive_rate` the mean of the true probabilities.
+    `strength` is the standard deviation of the logit, `positive_rate` the mean of the true probabilities. `latent_mean`
+    and `term_decay` are m and decay of the formulas above.
     `numeric` features are uniform with variance 1 and take part in the interactions like the fields.
     """
 
@@ -41,6 +47,8 @@ class SyntheticConfig:
     orders: tuple[int, ...] = (1, 2, 3)
     terms_per_order: int = 8
     latent_width: int = 4
+    latent_mean: float = 0.0
+    term_decay: float = 0.0
     strength: float = 1.5
     positive_rate: float = 0.25
 
@@ -59,6 +67,8 @@ class SyntheticConfig:
             (any(not 1 <= order <= fields for order in self.orders), "orders", f"orders from 1 to {fields} (fields)"),
             (self.terms_per_order < 1, "terms_per_order", "at least 1"),
             (self.latent_width < 1, "latent_width", "at least 1"),
+            (not 0.0 <= self.latent_mean < 1.0, "latent_mean", "a number from 0 (pure orders) to below 1"),
+            (not 0.0 <= self.term_decay <= 10.0, "term_decay", "a number from 0 (equal weights) to 10"),
             (not 0.0 <= self.strength <= 20.0, "strength", "a number from 0 (pure noise) to 20"),
             (not 0.0 < self.positive_rate < 1.0, "positive_rate", "a number between 0 and 1"),
         ):
@@ -67,9 +77,10 @@ class SyntheticConfig:
 
 
 class Planted(NamedTuple):
-    """The true function. `latents[f]` is [V, width] for a field and [1, width] for a numeric feature."""
+    """The true function. `latents[f]` is z_f [V, width] for a field, s_f [1, width] for a numeric feature."""
 
     latents: tuple[Float32[np.ndarray, "values width"], ...]
+    mean: float
     terms: tuple[tuple[int, ...], ...]
     scales: tuple[float, ...]
     bias: float
@@ -102,8 +113,8 @@ def true_probabilities(planted: Planted, rows: Rows) -> Float64[np.ndarray, "row
 
 def plant(config: SyntheticConfig) -> Planted:
     """Draw latents and terms from the seed, scale the terms, and solve for the bias."""
-    sizes = config.vocabulary_sizes
-    latents, covariances = [], []
+    sizes, mean, spread = config.vocabulary_sizes, config.latent_mean, math.sqrt(1.0 - config.latent_mean**2)
+    latents, moments = [], []
     for f in range(len(sizes) + config.numeric):
         values = sizes[f] if f < len(sizes) else 1
         signs = _signs(config, f, values)
@@ -111,19 +122,27 @@ def plant(config: SyntheticConfig) -> Planted:
             mass = _mass(values, config.zipf_exponent)[:, None]
             signs -= (mass * signs).sum(axis=0)
             signs /= np.sqrt((mass * signs**2).sum(axis=0))
-            covariances.append((mass * signs).T @ signs)
+            moments.append(mean**2 + spread**2 * (mass * signs).T @ signs)
+            signs = mean + spread * signs
         else:
-            covariances.append(signs.T @ signs)
+            moments.append(mean**2 + spread**2 * signs.T @ signs)
         latents.append(signs.astype(np.float32))
     terms, scales = [], []
     for order in config.orders:
         chosen = _choose_terms(config, order)
-        for term in chosen:
-            variance = np.prod([covariances[f] for f in term], axis=0).sum()
-            scales.append(config.strength / math.sqrt(variance * len(chosen) * len(config.orders)))
+        weights = [(t + 1.0) ** -config.term_decay for t in range(len(chosen))]
+        total = sum(weight**2 for weight in weights)
+        for term, weight in zip(chosen, weights, strict=True):
+            variance = np.prod([moments[f] for f in term], axis=0).sum() - (config.latent_width * mean**order) ** 2
+            scales.append(weight * config.strength / math.sqrt(variance * total * len(config.orders)))
         terms += chosen
-    planted = Planted(tuple(latents), tuple(terms), tuple(scales), 0.0)
-    signal = _signal(planted, draw(config, STREAM_CALIBRATION, 0, CALIBRATION_ROWS))
+    planted = Planted(tuple(latents), mean, tuple(terms), tuple(scales), 0.0)
+    rows = draw(config, STREAM_CALIBRATION, 0, CALIBRATION_ROWS)
+    signal = _signal(planted, rows)
+    if mean and config.strength:  # the shadows of the terms add up: no closed form
+        factor = config.strength / float(np.std(signal, dtype=np.float64))
+        planted = planted._replace(scales=tuple(factor * scale for scale in scales))
+        signal = _signal(planted, rows)
     return planted._replace(bias=_solve_bias(signal, config.positive_rate))
 
 
@@ -132,9 +151,11 @@ def _signal(planted: Planted, rows: Rows) -> Float32[np.ndarray, "rows"]:
     looked_up = {}
     for f in sorted({f for term in planted.terms for f in term}):
         latent = planted.latents[f]
-        looked_up[f] = (
-            latent.take(rows.ids[:, f] - 1, axis=0) if f < fields else latent * rows.numeric[:, f - fields, None]
-        )
+        if f < fields:
+            looked_up[f] = latent.take(rows.ids[:, f] - 1, axis=0)
+        else:
+            values = latent * rows.numeric[:, f - fields, None]
+            looked_up[f] = np.float32(planted.mean) + np.float32(math.sqrt(1.0 - planted.mean**2)) * values
     signal = np.zeros(len(rows.ids), np.float32)
     for term, scale in zip(planted.terms, planted.scales, strict=True):
         product = looked_up[term[0]] * np.float32(scale)
