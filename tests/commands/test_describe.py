@@ -21,7 +21,7 @@ def test_the_json_holds_the_numbers_of_the_cost(capsys, pytestconfig):
     assert main(["describe", "--config", CONFIG, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     cost = describe_cost(load_config_file(pytestconfig.rootpath / CONFIG))
-    for name in ("dense_total", "sparse_total", "training_flops"):
+    for name in ("dense_total", "sparse_total", "inference_flops", "training_flops"):
         assert found[name] == getattr(cost, name)
     assert found["dense_parameters"] == cost.dense_parameters
     assert found["forward_flops"] == cost.forward_flops
@@ -38,6 +38,21 @@ def test_the_tables_show_every_component_and_its_sum(capsys, pytestconfig):
     numbers = [int(text.replace(",", "")) for text in totals.groups()]
     assert numbers == [cost.dense_total, sum(cost.forward_flops.values()), cost.training_flops]
     assert f"{cost.sparse_total:,}" in shown
+
+
+def test_the_saving_of_the_low_rank_product_is_shown(capsys, pytestconfig):
+    """n k d against n^2 d, layer by layer; a rival has none."""
+    assert main(["describe", "--config", CONFIG]) == 0
+    shown = capsys.readouterr().out
+    config = load_config_file(pytestconfig.rootpath / CONFIG)
+    model = config.model
+    n, later = len(config.schema.feature_names), model.num_fmb + model.num_lcb
+    for layer, size in enumerate([n, *[later] * (model.num_layers - 1)]):
+        low_rank, full = 4 * size * model.rank * model.width, 2 * size * size * model.width
+        row = rf"layer_{layer}\W+{size}\W+{model.rank}\W+{low_rank:,}\W+{full:,}\W+{full / low_rank:.2f}"
+        assert re.search(row, shown)
+    assert main(["describe", "--config", "configs/baselines/dlrm_frappe.py"]) == 0
+    assert "X X^T" not in capsys.readouterr().out
 
 
 def test_overrides_count_and_no_data_is_needed(capsys, tmp_path):

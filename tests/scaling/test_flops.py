@@ -19,7 +19,7 @@ from wukong_jax.config.run import DataConfig, RunConfig
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature, VectorFeature
 from wukong_jax.embeddings.plan import plan_embeddings
 from wukong_jax.models.registry import build_model, table_specs
-from wukong_jax.scaling.flops import Cost, describe_cost
+from wukong_jax.scaling.flops import Cost, describe_cost, fm_interactions
 from wukong_jax.training.state import blank_batch, init_variables, make_inputs
 
 SCHEMA = DatasetSchema(
@@ -90,7 +90,8 @@ def test_equals_the_count_by_hand(fm):
         "layer_1/norm": 2 * D,
         "head": mlp_parameters((NF + NL) * D, 12, 1),
     }
-    assert found.training_flops == 3 * sum(found.forward_flops.values())
+    assert found.inference_flops == sum(found.forward_flops.values())
+    assert found.training_flops == 3 * found.inference_flops
     assert found.dense_total == sum(found.dense_parameters.values())
     assert found.sparse_total == 350 * D
 
@@ -104,6 +105,16 @@ def test_low_rank_grows_with_n_and_full_with_n_squared():
 
     assert interactions("full", 40) == 2 * 40 * 40 * D == 4 * interactions("full", 20)
     assert interactions("low_rank", 40) == 2 * 2 * 40 * K * D == 2 * interactions("low_rank", 20)
+
+
+def test_the_interactions_are_those_of_the_traced_models():
+    without_mlp = dataclasses.replace(WUKONG, fmb_mlp=MLPConfig())
+    found = fm_interactions(without_mlp, SCHEMA)
+    assert [(layer.layer, layer.embeddings, layer.rank) for layer in found] == [(0, N, K), (1, NF + NL, K)]
+    for layer in found:
+        for fm, flops, values in (("low_rank", layer.low_rank_flops, K), ("full", layer.full_flops, layer.embeddings)):
+            traced = cost(fm=fm, fmb_mlp=MLPConfig()).forward_flops[f"layer_{layer.layer}/fmb"]
+            assert flops == traced - mlp_flops(layer.embeddings * values, NF * D)
 
 
 def test_ablations_cost_nothing():

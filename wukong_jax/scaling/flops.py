@@ -1,7 +1,8 @@
 """FLOPs and parameters of a model from its traced program: nothing is allocated or run.
 
-Convention (the paper's, section 7.1.2): training takes 3 x the forward FLOPs, one for the forward and two for the
-backward pass. Only matrix products count, 2 FLOPs per multiply-add; LayerNorm, activations, pooling and lookups do not.
+Convention (the paper's, section 7.1.2): inference takes the forward FLOPs, training 3 x as many, one for the forward
+and two for the backward pass. Only matrix products count, 2 FLOPs per multiply-add; LayerNorm, activations, pooling and
+lookups do not. `closed_form.py` has the same count by formula.
 """
 
 import dataclasses
@@ -17,9 +18,11 @@ from jax.extend import core
 
 from wukong_jax.config.models import WukongConfig
 from wukong_jax.config.run import RunConfig
+from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.embeddings.optimizers import row_optimizer
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
 from wukong_jax.embeddings.specs import TableSpec
+from wukong_jax.models.embedding_layer import count_embeddings
 from wukong_jax.models.registry import build_model, table_specs
 from wukong_jax.ops.layer_norm import SUMS_SCOPE
 from wukong_jax.training.state import blank_batch, init_variables, make_inputs
@@ -43,9 +46,14 @@ class Cost(NamedTuple):
     """Per example: every intermediate array of the forward pass, a bound on what the backward pass keeps."""
 
     @property
+    def inference_flops(self) -> int:
+        """FLOPs per example of a prediction: forward."""
+        return sum(self.forward_flops.values())
+
+    @property
     def training_flops(self) -> int:
         """FLOPs per example of a training step: 3 x forward."""
-        return TRAINING_FACTOR * sum(self.forward_flops.values())
+        return TRAINING_FACTOR * self.inference_flops
 
     @property
     def dense_total(self) -> int:
@@ -56,6 +64,31 @@ class Cost(NamedTuple):
     def sparse_total(self) -> int:
         """Parameters in tables."""
         return sum(spec.rows * spec.width for spec, _ in self.tables)
+
+
+class Interaction(NamedTuple):
+    """The FM of one layer of Wukong, with its low-rank products and as the full X X^T; forward FLOPs per example."""
+
+    layer: int
+    embeddings: int
+    """n."""
+    rank: int
+    """k."""
+    low_rank_flops: int
+    """X (X^T Y): 4 n k d."""
+    full_flops: int
+    """X X^T: 2 n^2 d."""
+
+
+def fm_interactions(config: WukongConfig, schema: DatasetSchema) -> tuple[Interaction, ...]:
+    """What each layer's FM takes either way; the MLP behind it reads n k or n^2 values."""
+    n, found = count_embeddings(schema, config.embedding), []
+    for index in range(config.num_layers):
+        layer = config.layer(index)
+        low_rank, full = 4 * n * layer.rank * config.width, 2 * n * n * config.width
+        found.append(Interaction(index, n, layer.rank, low_rank, full))
+        n = layer.num_fmb + layer.num_lcb
+    return tuple(found)
 
 
 def describe_cost(config: RunConfig) -> Cost:
