@@ -90,3 +90,19 @@ def test_a_damaged_best_checkpoint_is_said_and_the_latest_used(trained, capsys, 
     said = " ".join(captured.err.split())
     assert "is damaged" in said
     assert "using that of step 10" in said
+
+
+def test_the_information_abundance_is_that_of_the_record(trained, capsys):
+    found = evaluated(capsys, "--run", trained.folder, "--collapse")
+    assert found["information_abundance"] == trained.record["information_abundance"]
+    assert set(found["information_abundance"]) == {"user", "item", "tags"}
+    assert all(1 < one["information_abundance"] <= one["width"] == 4 for one in found["information_abundance"].values())
+    assert found["information_abundance"]["user"]["rows"] == 8, "of 9: no training example has the unknown user"
+    assert main(["evaluate", "--run", str(trained.folder), "--collapse"]) == 0
+    shown = capsys.readouterr().out
+    for name, one in found["information_abundance"].items():
+        assert re.search(rf"\b{name}\b.*{one['information_abundance']:.3f}.*\b4\b.*\b{one['rows']}\b", shown), name
+
+
+def test_the_abundance_needs_the_store_of_the_training(trained, capsys):
+    assert "leave --store out" in refused(capsys, "--run", trained.folder, "--store", trained.store.path, "--collapse")

@@ -114,7 +114,7 @@ def test_identity_leaves_out_only_where_files_lie_and_how_often_they_are_written
     moved = dataclasses.replace(
         RUN,
         data=DataConfig(store="elsewhere", root="r"),
-        train=dataclasses.replace(RUN.train, keep_last=9, tensorboard=True),
+        train=dataclasses.replace(RUN.train, keep_last=9, tensorboard=True, diagnostics_every_steps=7),
     )
     assert moved.identity_hash() == RUN.identity_hash()
     assert moved.hash() != RUN.hash()

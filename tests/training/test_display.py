@@ -88,6 +88,18 @@ def test_the_final_tables_show_scores_sizes_and_the_checkpoint(width):
     assert "runs/[odd]name/checkpoints/80" in re.sub(r"[\s│]", "", shown), "long paths are folded, not cut"
 
 
+def test_the_final_tables_show_loss_spikes_where_there_are_any():
+    spikes = [{"step": 50 * i, "loss": 1.5, "typical": 0.5} for i in range(1, 5)]
+    shown = []
+    for found in ([], spikes[:1], spikes):
+        console = memory_console()
+        console.print(*final_tables(RECORD | {"loss_spikes": found}))
+        shown.append(printed(console))
+    assert "spike" not in shown[0]
+    assert re.search(r"loss spikes\W+1: step 50 \(0.5000 -> 1.5000\) ", shown[1])
+    assert re.search(r"loss spikes\W+4: step 50 .*step 100 .*step 150 \(0.5000 -> 1.5000\), \.\.\. ", shown[2])
+
+
 def test_a_score_that_is_not_there_is_a_dash():
     console = memory_console()
     console.print(*final_tables(RECORD))

@@ -13,7 +13,8 @@ from wukong_jax.config.run import RunConfig
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import DataError
 from wukong_jax.scaling.flops import describe_cost
-from wukong_jax.training.record import RECORD_VERSION, read_records, write_records
+from wukong_jax.training.progress import Progress
+from wukong_jax.training.record import RECORD_VERSION, make_record, read_records, write_records
 from wukong_jax.training.run import RECORD_FILE, train
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -56,6 +57,25 @@ def test_every_metric_has_its_split_and_step(trained):
         assert {"logloss", "auc", "gauc", "ne", "calibration", "positive_rate"} <= set(metrics)
         assert metrics["examples"] == rows
         assert metrics["nonfinite"] == 0
+
+
+def test_the_tables_of_the_best_checkpoint_have_their_abundance(trained):
+    _, record, _ = trained
+    found = record["information_abundance"]
+    assert set(found) == {"user:weight", "item:weight", "tags:weight"}
+    assert {name: one["width"] for name, one in found.items()} == dict.fromkeys(found, 1)
+    assert all(one["information_abundance"] == 1 for one in found.values()), "there is but one direction"
+    assert found["user:weight"]["rows"] <= 9
+
+
+def test_loss_spikes_are_those_of_the_history(trained):
+    config, record, folder = trained
+    assert record["loss_spikes"] == []
+    losses = [0.5] * 20 + [1.0, 2.0, 0.5]
+    history = [{"split": "train", "step": 3 * (i + 1), "logloss": loss} for i, loss in enumerate(losses)]
+    store, progress = open_store(config.data.store), Progress(history=history)
+    made = make_record(config, store, describe_cost(config), progress, {}, {}, folder, 1)
+    assert made["loss_spikes"] == [{"step": 63, "loss": 2.0, "typical": 0.5}]
 
 
 def test_the_file_reads_back_as_it_was_written(trained, tmp_path):

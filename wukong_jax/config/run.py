@@ -12,10 +12,10 @@ from wukong_jax.config.optimizer import OptimizerConfig, TablesConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.errors import ConfigError
 
-# Settings that change where files lie or how often they are written, but no parameter and no metric of a run.
+# Settings that change where files lie, how often they are written and what is looked at, but no parameter and no score.
 NOT_IDENTITY = {
     "data": ("source", "store", "root", "verify"),
-    "train": ("checkpoint_every_steps", "keep_last", "tensorboard"),
+    "train": ("checkpoint_every_steps", "keep_last", "diagnostics_every_steps", "tensorboard"),
 }
 
 
@@ -99,6 +99,9 @@ class TrainConfig:
     """Latest checkpoints kept, besides the best; with 2, a run survives damage to its last one."""
     log_every_steps: int = 50
     """Steps between points of the training curve."""
+    diagnostics_every_steps: int | None = None
+    """Steps between records of gradient norms, update-to-parameter ratios and activations; None for none. Each costs
+    about a step and a forward pass; the training steps themselves stay as they are."""
     tensorboard: bool = False
     """Write TensorBoard events into the run folder (needs the extra `logging`)."""
 
@@ -115,7 +118,7 @@ class TrainConfig:
             check_positive(f"train.{name}", getattr(self, name))
         if isinstance(self.micro_batch, int):
             check_positive("train.micro_batch", self.micro_batch)
-        for name in ("max_steps", "eval_every_steps"):
+        for name in ("max_steps", "eval_every_steps", "diagnostics_every_steps"):
             if getattr(self, name) is not None:
                 check_positive(f"train.{name}", getattr(self, name))
         for weight in self.task_weights:
@@ -183,7 +186,7 @@ class RunConfig:
         return stable_hash(self)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the result, as a plain tree: all but where files lie and how often they are written."""
+        """What decides the result, as a plain tree: all but `NOT_IDENTITY`."""
         plain = to_plain(self)
         for part, names in NOT_IDENTITY.items():
             for name in names:

@@ -110,6 +110,7 @@ def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
     floor = record["best_possible"] or {}
     for name in (name for name in SCORES if floor and all(name in floor[split] for split in splits)):
         scores.add_row(f"best possible {SCORES[name]}", *(f"{floor[split][name]:.5f}" for split in splits))
+    spikes = record.get("loss_spikes", [])  # records of earlier versions have none
     facts = rich.table.Table(show_header=False)
     facts.add_column()
     facts.add_column(overflow="fold")
@@ -119,8 +120,14 @@ def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
         "training FLOPs/example": f"{record['training_flops_per_example']:,}",
         "examples/s": f"{record['examples_per_second']:,.0f}" if record["examples_per_second"] else "-",
         "time of training and validation": f"{record['wall_seconds']:.1f} s",
+        **({"loss spikes": _spikes_shown(spikes)} if spikes else {}),
         "best of steps": f"{record['best_step']} of {record['steps']}",
         "checkpoint": escape(record["checkpoint"]),
     }.items():
         facts.add_row(name, value)
     return [scores, facts]
+
+
+def _spikes_shown(spikes: list[dict[str, Any]]) -> str:
+    shown = ", ".join(f"step {s['step']} ({s['typical']:.4f} -> {s['loss']:.4f})" for s in spikes[:3])
+    return f"{len(spikes)}: {shown}{', ...' if len(spikes) > 3 else ''}"

@@ -15,16 +15,20 @@ import jax.numpy as jnp
 
 from wukong_jax.config.codec import to_plain
 from wukong_jax.config.run import RunConfig
+from wukong_jax.data.batch import Batch
 from wukong_jax.data.pipeline import steps_per_epoch, to_device, training_batches
 from wukong_jax.data.store import Store
 from wukong_jax.errors import TrainingError
 from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
 from wukong_jax.training.checkpoint import Checkpoints
+from wukong_jax.training.diagnostics import SPLIT as DIAGNOSTICS
+from wukong_jax.training.diagnostics import summary, to_host
 from wukong_jax.training.display import Display
 from wukong_jax.training.events import EventLog
 from wukong_jax.training.program import Program
 from wukong_jax.training.progress import Progress
+from wukong_jax.training.spikes import SpikeDetector, detector_after
 from wukong_jax.training.state import TrainState
 
 VALIDATION = "valid"
@@ -86,16 +90,18 @@ class Loop:
             batches.set_state(self.progress.data_position)
         every = config.eval_every_steps or steps_per_epoch(self.store.split("train"), config.batch_size)
         started, already = time.monotonic(), self.progress.wall_seconds
-        clock = _Clock()
+        clock, spikes = _Clock(), detector_after(self.progress.history, config.log_every_steps)
         with _caught_signals() as caught:
             while not self.progress.finished:
                 batch = clock.wait_for(batches)
+                if config.diagnostics_every_steps and (self.progress.step + 1) % config.diagnostics_every_steps == 0:
+                    self._diagnose(batch, clock)
                 self.state = self.program.train_step(self.state, batch)
                 self.progress.step += 1
                 clock.stepped(self.state)
                 step, last = self.progress.step, self.progress.step == self.steps
                 if step % config.log_every_steps == 0 or last:
-                    self._log(clock)
+                    self._log(clock, spikes)
                 score, evaluated = None, step % every == 0 or last
                 if evaluated:
                     jax.block_until_ready(self.state)
@@ -127,7 +133,17 @@ class Loop:
         )
         return to_device(batches, self.program.batch_shardings.ids)
 
-    def _log(self, clock: "_Clock") -> None:
+    def _diagnose(self, batch: Batch, clock: "_Clock") -> None:
+        """Look at what the coming step does; the state is only read."""
+        jax.block_until_ready(self.state)
+        clock.pause()
+        figures, step = to_host(self.program.diagnose(self.state, batch)), self.progress.step + 1
+        self.progress.record(DIAGNOSTICS, step, figures)
+        self.events.write(DIAGNOSTICS, step, figures)
+        self.display.message(f"step {step}: {summary(figures)}")
+        clock.go_on()
+
+    def _log(self, clock: "_Clock", spikes: SpikeDetector) -> None:
         """A point of the training curve; waits for the step, so that the figures are true."""
         config = self.program.config.train
         since = self.progress.step % config.log_every_steps or config.log_every_steps
@@ -137,6 +153,12 @@ class Loop:
         examples_per_second, waiting = clock.lap(config.batch_size)
         self.display.update(self.progress.step, loss, examples_per_second, waiting)
         self._record("train", {"logloss": loss})
+        spike = spikes.see(self.progress.step, loss) if since == config.log_every_steps else None
+        if spike is not None:
+            self.display.message(
+                f"step {self.progress.step}: loss spike since step {spike.step}, loss {spike.loss:.4f} where "
+                f"{spike.typical:.4f} is typical"
+            )
         self.state = dataclasses.replace(self.state, loss_sum=jnp.zeros_like(self.state.loss_sum))
 
     def _validate(self) -> float | None:
@@ -198,8 +220,7 @@ class _Clock:
 
     def wait_for(self, batches: Iterator[Any]) -> Any:
         now = time.monotonic()
-        if self._running is None:
-            self._running = now
+        self.go_on()
         batch = next(batches)
         self._lap_waited += time.monotonic() - now
         self._lap_steps += 1
@@ -226,6 +247,10 @@ class _Clock:
         if self._running is not None:
             self._lap_seconds += time.monotonic() - self._running
             self._running = None
+
+    def go_on(self) -> None:
+        if self._running is None:
+            self._running = time.monotonic()
 
     def take(self) -> tuple[float, int]:
         """Seconds and steps of the finished laps since the last call."""

@@ -15,6 +15,7 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
 from wukong_jax.models.registry import build_model, table_specs
 from wukong_jax.ops.platform import check_implementation, compiler_options
+from wukong_jax.training.diagnostics import Figures, make_diagnose
 from wukong_jax.training.micro_batch import evaluation_part, micro_batch_size
 from wukong_jax.training.optim import dense_optimizer
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings
@@ -33,6 +34,8 @@ class Program:
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, Batch], TrainState]
     eval_step: Callable[[TrainState, Metrics, Batch], tuple[Metrics, jax.Array]]
+    diagnose: Callable[[TrainState, Batch], Figures]
+    """Compiled when first called; leaves the state as it is."""
     state_shardings: TrainState
     batch_shardings: Batch
 
@@ -80,8 +83,14 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
         donate_argnums=1,
         compiler_options=options,
     )
+    diagnose = jax.jit(
+        make_diagnose(model, plan, optimizer, config, total_steps, part_of),
+        in_shardings=(state_shardings, on_batch),
+        out_shardings=everywhere,
+        compiler_options=options,
+    )
     jitted_init = jax.jit(init, out_shardings=state_shardings)
-    return Program(config, model, plan, mesh, jitted_init, train_step, eval_step, state_shardings, on_batch)
+    return Program(config, model, plan, mesh, jitted_init, train_step, eval_step, diagnose, state_shardings, on_batch)
 
 
 def _on_one_device(config: ModelConfig, mesh: Mesh) -> ModelConfig:

@@ -14,9 +14,11 @@ from wukong_jax.config.codec import to_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.store import Store
 from wukong_jax.errors import DataError
+from wukong_jax.evaluation.collapse import Abundance
 from wukong_jax.files import write_text
 from wukong_jax.scaling.flops import Cost
 from wukong_jax.training.progress import Progress
+from wukong_jax.training.spikes import find_spikes
 
 RECORD_VERSION = 1
 
@@ -27,10 +29,11 @@ def make_record(
     cost: Cost,
     progress: Progress,
     results: dict[str, dict[str, float]],
+    abundance: dict[str, Abundance],
     checkpoints: pathlib.Path,
     best_step: int,
 ) -> dict[str, Any]:
-    """All facts of a finished run; `results` are the metrics of the checkpoint of `best_step`, by split."""
+    """All facts of a finished run; `results` by split and `abundance` by table are of the checkpoint of `best_step`."""
     device = jax.devices()[0]
     return {
         "record_version": RECORD_VERSION,
@@ -57,11 +60,19 @@ def make_record(
         "best_step": best_step,
         "results": results,
         "best_possible": store.encoding.get("floor"),
+        "information_abundance": abundance,
+        "loss_spikes": find_spikes(progress.history, config.train.log_every_steps),
         "history": progress.history,
         "examples_per_second": progress.timed_examples / progress.train_seconds if progress.train_seconds else 0.0,
         "wall_seconds": progress.wall_seconds,
         "checkpoint": str(checkpoints / str(best_step)),
     }
+
+
+def best_possible(record: dict[str, Any], metric: str) -> float | None:
+    """The best test score that the data allows, None where nobody knows; LogLoss on the labels as they were drawn."""
+    floor = (record.get("best_possible") or {}).get("test") or {}
+    return floor.get(f"drawn_{metric}", floor.get(metric))
 
 
 def write_records(path: pathlib.Path, records: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from wukong_jax.config.run import RunConfig
 from wukong_jax.data.obtain_store import obtain_store, store_path
 from wukong_jax.data.store import Store, open_store
 from wukong_jax.errors import BusyError, CheckpointError, ConfigError
+from wukong_jax.evaluation.collapse import trained_abundance
 from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.files import write_text
 from wukong_jax.scaling.flops import describe_cost
@@ -98,7 +99,10 @@ def _train_here(
         if best is None:
             raise CheckpointError(f"{folder / CHECKPOINTS} has no whole checkpoint left; run the same command again")
         results = evaluate_all(program, store, best.state)
-    record = make_record(config, store, describe_cost(config), progress, results, folder / CHECKPOINTS, best.step)
+        seen = (store.split("train"), config.train, config.data.shuffle, best.step)
+        abundance = trained_abundance(program.plan, best.state.tables, *seen)
+    cost, saved = describe_cost(config), folder / CHECKPOINTS
+    record = make_record(config, store, cost, progress, results, abundance, saved, best.step)
     draw_curves(folder / CURVES_FILE, f"{config.name}, seed {config.train.seed}", progress.history)
     write_records(folder / RECORD_FILE, [record])
     return record

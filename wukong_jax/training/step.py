@@ -44,28 +44,20 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         rows = batch.ids.shape[0]
         parts = split(batch, rows // part_of(rows))
-        found = _gradients(model, plan, config, state, parts)
+        found = gradients(model, plan, config, state, parts)
         progressive = state.progressive
         if progressive:
             scores = predict(model, plan, state, batch) if training_differs else joined(found.logits)
             progressive = score(progressive, scores, batch)
 
-        ids = {stack.name: stack_ids(stack, parts.ids.reshape(-1, batch.ids.shape[1])) for stack in plan.stacks}
-        dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
+        ids = touched_ids(plan, parts)
         with jax.named_scope("dense_update"):
-            table_gradients = {
-                name: gradient.at[ids[name].reshape(-1)].add(_flat(found.rows[name]), mode="drop")
-                for name, gradient in found.tables.items()
-            }
-            dense = {"params": state.params, "tables": dense_tables}
-            dense_gradients = {"params": found.params, "tables": table_gradients}
-            updates, opt_state = optimizer.update(dense_gradients, state.opt_state, dense)
-            dense = apply_scaled(dense, updates, state.learning_rate_scale)
-        tables, slots, scratch = dict(state.tables) | dense["tables"], dict(state.slots), dict(state.scratch)
+            dense = update_dense(plan, optimizer, state, found, ids)
+        tables, slots, scratch = dict(state.tables) | dense.after["tables"], dict(state.slots), dict(state.scratch)
         with jax.named_scope("row_update"):
             for stack in plan.row_sparse:
                 name = stack.name
-                flat_ids, flat_gradients = ids[name].reshape(-1), _flat(found.rows[name])
+                flat_ids, flat_gradients = ids[name], flat_rows(found.rows[name])
                 if scratch:
                     merged, scratch[name] = merge_by_slot(flat_ids, flat_gradients, scratch[name])
                 else:
@@ -76,9 +68,9 @@ def make_train_step(
         return dataclasses.replace(
             state,
             step=state.step + 1,
-            params=dense["params"],
+            params=dense.after["params"],
             batch_stats=found.batch_stats,
-            opt_state=opt_state,
+            opt_state=dense.opt_state,
             tables=tables,
             slots=slots,
             loss_sum=state.loss_sum + found.loss,
@@ -89,7 +81,7 @@ def make_train_step(
     return train_step
 
 
-class _Gradients(NamedTuple):
+class Gradients(NamedTuple):
     """Of the whole batch, but for `rows` and `logits`: [parts, examples of a part, ...]."""
 
     loss: jax.Array
@@ -101,7 +93,8 @@ class _Gradients(NamedTuple):
     batch_stats: Any
 
 
-def _gradients(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, state: TrainState, parts: Batch) -> _Gradients:
+def gradients(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, state: TrainState, parts: Batch) -> Gradients:
+    """Gradients of the training loss of one step, summed over the parts [parts, examples of a part, ...] of a batch."""
     step_key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
     total_weight = parts.weights.sum()
@@ -113,13 +106,13 @@ def _gradients(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, state: 
         tasks = config.train.task_weights
         return binary_cross_entropy(logits, part.labels, part.weights, tasks, total_weight), (logits, batch_stats)
 
-    def work_off(part: Batch, key: jax.Array) -> _Gradients:
+    def work_off(part: Batch, key: jax.Array) -> Gradients:
         with jax.named_scope("gather"):
             rows = {stack.name: gather_rows(stack, state.tables[stack.name], part.ids) for stack in plan.stacks}
         differentiate = jax.value_and_grad(loss_of, argnums=(0, 1, 2), has_aux=True)
         (loss, (logits, stats)), found = differentiate(state.params, dense_tables, rows, part, key)
         params, tables, row_gradients = found
-        return _Gradients(loss, params, tables, row_gradients, logits, stats)
+        return Gradients(loss, params, tables, row_gradients, logits, stats)
 
     if count == 1:
         found = work_off(Batch(*(array[0] for array in parts)), step_key)
@@ -133,10 +126,44 @@ def _gradients(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, state: 
 
     zero = jax.tree.map(jnp.zeros_like, (total_weight, state.params, dense_tables))
     (loss, params, tables), (rows, logits) = jax.lax.scan(add, zero, (parts, jnp.arange(count)))
-    return _Gradients(loss, params, tables, rows, logits, state.batch_stats)
+    return Gradients(loss, params, tables, rows, logits, state.batch_stats)
 
 
-def _flat(rows: jax.Array) -> jax.Array:
+class DenseUpdate(NamedTuple):
+    """One Optax step over {"params": ..., "tables": {stack: ...}}, dense parameters and densely updated stacks."""
+
+    before: Any
+    gradients: Any
+    after: Any
+    opt_state: Any
+
+
+def update_dense(
+    plan: EmbeddingPlan,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    found: Gradients,
+    ids: dict[str, jax.Array],
+) -> DenseUpdate:
+    """Apply the optimizer to all that it updates whole; `ids` as of `touched_ids`."""
+    table_gradients = {
+        name: gradient.at[ids[name]].add(flat_rows(found.rows[name]), mode="drop")
+        for name, gradient in found.tables.items()
+    }
+    before = {"params": state.params, "tables": {stack.name: state.tables[stack.name] for stack in plan.dense}}
+    of_loss = {"params": found.params, "tables": table_gradients}
+    updates, opt_state = optimizer.update(of_loss, state.opt_state, before)
+    return DenseUpdate(before, of_loss, apply_scaled(before, updates, state.learning_rate_scale), opt_state)
+
+
+def touched_ids(plan: EmbeddingPlan, parts: Batch) -> dict[str, jax.Array]:
+    """By stack, the row of every place of the batch [places], in the order of `Gradients.rows`."""
+    ids = parts.ids.reshape(-1, parts.ids.shape[-1])
+    return {stack.name: stack_ids(stack, ids).reshape(-1) for stack in plan.stacks}
+
+
+def flat_rows(rows: jax.Array) -> jax.Array:
+    """[..., width] as [places, width]."""
     return rows.reshape(-1, rows.shape[-1])
 
 
