@@ -1,5 +1,6 @@
 """Recipes: cheap to import, schemas true to the prepared stores, bad sources refused."""
 
+import dataclasses
 import gzip
 import importlib
 import json
@@ -163,10 +164,12 @@ def test_missing_terabyte_days_are_named(tmp_path, days, message):
         criteo_terabyte.prepare(tmp_path / "store", source=tmp_path, cache=tmp_path)
 
 
-def test_the_synthetic_recipe_refuses_a_source(tmp_path):
-    recipe = importlib.import_module(RECIPES["synthetic"])
-    with pytest.raises(DataError, match="leave the source out"):
+@pytest.mark.parametrize("name", ["synthetic", "planted"])
+def test_recipes_of_made_data_refuse_a_source(tmp_path, monkeypatch, name):
+    recipe = importlib.import_module(RECIPES[name])
+    with pytest.raises(DataError, match=f"recipe {name}: .*leave the source out"):
         recipe.prepare(tmp_path / "store", source=tmp_path, cache=tmp_path)
+    monkeypatch.setattr(recipe, "CONFIG", dataclasses.replace(recipe.CONFIG, train=2_000, valid=100, test=100))
     assert recipe.prepare(tmp_path / "store", source=None, cache=tmp_path).schema == recipe.SCHEMA
 
 

@@ -53,6 +53,7 @@ def test_the_true_probabilities_attain_the_stored_floor(store):
     assert floor["logloss"] == pytest.approx(log_loss(labels, truth), abs=4 * losses.std() / np.sqrt(len(losses)))
     error = 0.5 / float(np.sqrt(min(labels.sum(), len(labels) - labels.sum())))
     assert floor["auc"] == pytest.approx(roc_auc_score(labels, truth), abs=4 * error)
+    assert floor["drawn_logloss"] == pytest.approx(log_loss(labels, truth), abs=1e-6)
     assert floor["positive_rate"] == pytest.approx(SMALL.positive_rate, abs=0.01)
     spread = np.sqrt(np.mean(truth * (1 - truth)) / len(labels))
     assert labels.mean() == pytest.approx(floor["positive_rate"], abs=4 * float(spread))

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 
 from wukong_jax.config.codec import to_plain
 from wukong_jax.data.planted import SPLITS, Planted, Rows, SyntheticConfig, draw, plant, true_probabilities
@@ -31,7 +31,9 @@ def schema(config: SyntheticConfig) -> DatasetSchema:
 def write_synthetic(config: SyntheticConfig, out: str | os.PathLike[str], *, chunk_rows: int = 16_384) -> Store:
     """Generate the store in bounded memory; its bytes do not depend on `chunk_rows`.
 
-    `encoding["floor"][split]` holds the best expected scores: logloss, auc, and the positive_rate.
+    `encoding["floor"][split]` holds the best expected scores, logloss and auc, the positive_rate, and drawn_logloss: the
+    LogLoss of the true probabilities on the labels as they were drawn. Their chance moves it as it moves a model's, so
+    the gap to it is the steadier one.
     """
     planted = plant(config)
     encoding: dict[str, Any] = {"synthetic": to_plain(config), "floor": {}}
@@ -39,9 +41,10 @@ def write_synthetic(config: SyntheticConfig, out: str | os.PathLike[str], *, chu
         for split in SPLITS:
             floor = _Floor()
             for rows, truth in _chunks(config, planted, split, chunk_rows):
-                columns = {"ids": rows.ids, "labels": (rows.label_draws < truth).astype(np.float32)[:, None]}
+                labels = rows.label_draws < truth
+                columns = {"ids": rows.ids, "labels": labels.astype(np.float32)[:, None]}
                 writer.append(split, columns | ({"numeric": rows.numeric} if config.numeric else {}))
-                floor.update(truth)
+                floor.update(truth, labels)
             encoding["floor"][split] = floor.result()
     return open_store(out, verify=False)
 
@@ -71,20 +74,26 @@ class _Floor:
     """Running floor of one split; the AUC is that of its first million rows."""
 
     def __init__(self) -> None:
-        self.rows, self.entropy, self.positives = 0, 0.0, 0.0
+        self.rows, self.entropy, self.positives, self.drawn = 0, 0.0, 0.0, 0.0
         self.kept: list[np.ndarray] = []
 
-    def update(self, truth: Float64[np.ndarray, "rows"]) -> None:
+    def update(self, truth: Float64[np.ndarray, "rows"], labels: Bool[np.ndarray, "rows"]) -> None:
         if self.rows < AUC_ROWS:
             self.kept.append(truth[: AUC_ROWS - self.rows])
         self.rows += len(truth)
         self.entropy += expected_logloss(truth) * len(truth)
         self.positives += float(truth.sum())
+        self.drawn -= float(np.log(np.maximum(np.where(labels, truth, 1.0 - truth), 1e-300)).sum())
 
     def result(self) -> dict[str, float]:
         # Rounded, so that the order of summation (the chunk size) does not show.
         auc = expected_auc(np.concatenate(self.kept))
-        found = {"logloss": self.entropy / self.rows, "auc": auc, "positive_rate": self.positives / self.rows}
+        found = {
+            "logloss": self.entropy / self.rows,
+            "auc": auc,
+            "positive_rate": self.positives / self.rows,
+            "drawn_logloss": self.drawn / self.rows,
+        }
         return {name: round(value, 9) for name, value in found.items()}
 
 

@@ -16,6 +16,7 @@ RECIPES = {
         "criteo_kaggle",
         "criteo_terabyte",
         "synthetic",
+        "planted",
     )
 }
 
