@@ -18,6 +18,9 @@ COMMANDS = {
     "describe": "parameters, training FLOPs and memory of a config, without running it",
     "compare": "several models on one data set, over seeds, in one table",
     "tune": "search a config's settings, chosen by validation",
+    "sweep": "train a list of runs, some at a time, one record each",
+    "fit": "scaling laws of a sweep or a table, with intervals",
+    "report": "figures, tables and laws of a sweep's records",
 }
 
 
