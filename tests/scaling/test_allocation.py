@@ -50,7 +50,7 @@ def test_intervals_hold_the_planted_optimum_and_mirror_each_other(noisy):
 def test_an_optimum_outside_the_measured_range_is_said(noisy):
     remarks = allocate(noisy, [1e12])[0].remarks
     assert any("the best compute per example lies above the measured 0.3 to 100" in remark for remark in remarks)
-    assert any("the best examples lies above the measured 1e+05 to 1e+07" in remark for remark in remarks)
+    assert any("the best number of examples lies above the measured 1e+05 to 1e+07" in remark for remark in remarks)
 
 
 def test_without_an_effect_of_compute_there_is_no_optimum():

@@ -164,18 +164,13 @@ def fit_curves(options: FitOptions, source: "Source", console: "rich.console.Con
 
 
 def deviation_of(options: FitOptions, points: "Points", comparison: "Comparison") -> float:
-    """Standard deviation of one run: as given, else from the seeds, else from the best form's residuals."""
-    from wukong_jax.scaling.points import seed_deviation
+    """Standard deviation of one run: as given, else as the runs show it."""
     from wukong_jax.scaling.saturation import deviation_of_threshold
+    from wukong_jax.scaling.selection import run_deviation
 
     if options.significant is not None:
         return deviation_of_threshold(options.significant)
-    by_seeds = seed_deviation(points) if points.seeds is not None else None
-    if by_seeds is not None:
-        return by_seeds
-    best = comparison.fit(comparison.best)
-    spare = len(points.y) - len(best.parameters)
-    return best.diagnostics.rmse * math.sqrt(len(points.y) / spare)
+    return run_deviation(points, comparison)
 
 
 def fit_joint(options: FitOptions, source: "Source", console: "rich.console.Console") -> dict[str, Any]:

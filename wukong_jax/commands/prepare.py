@@ -131,7 +131,8 @@ class RecipeOptions:
     """Prepare a public data set as its recipe says, where `train.py` looks for it."""
 
     recipe: str
-    """movielens_100k, movielens_1m, movielens_1m_sampled, frappe, criteo_kaggle, criteo_terabyte, synthetic, planted."""
+    """movielens_100k, movielens_1m, movielens_1m_sampled, frappe, criteo_kaggle, criteo_terabyte, synthetic or
+    planted."""
     source: str | None = None
     """Local folder or file with the raw data; needed where the recipe cannot download it."""
     root: str = "data"

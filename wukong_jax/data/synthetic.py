@@ -31,9 +31,9 @@ def schema(config: SyntheticConfig) -> DatasetSchema:
 def write_synthetic(config: SyntheticConfig, out: str | os.PathLike[str], *, chunk_rows: int = 16_384) -> Store:
     """Generate the store in bounded memory; its bytes do not depend on `chunk_rows`.
 
-    `encoding["floor"][split]` holds the best expected scores, logloss and auc, the positive_rate, and drawn_logloss: the
-    LogLoss of the true probabilities on the labels as they were drawn. Their chance moves it as it moves a model's, so
-    the gap to it is the steadier one.
+    `encoding["floor"][split]` holds the best expected scores, logloss and auc, the positive_rate, and drawn_logloss:
+    the LogLoss of the true probabilities on the labels as they were drawn. Their chance moves it as it moves a model's,
+    so the gap to it is the steadier one.
     """
     planted = plant(config)
     encoding: dict[str, Any] = {"synthetic": to_plain(config), "floor": {}}

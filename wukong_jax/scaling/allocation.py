@@ -66,7 +66,7 @@ def _allocate(fitted: Fitted, budget: float) -> Allocation:
         drawn_examples = np.exp(np.log(budget) - drawn)
         examples = interval(float(np.exp(np.log(budget) - found[0])), drawn_examples, fitted.level)
     for name, value, measured in zip(
-        ("compute per example", "examples"), (compute, examples), fitted.points.inputs, strict=True
+        ("compute per example", "number of examples"), (compute, examples), fitted.points.inputs, strict=True
     ):
         low, high = measured.min(), measured.max()
         if not low <= value.value <= high and np.isfinite(found[0]):

@@ -1,5 +1,6 @@
 """Several forms of a law on one series: which predicts best, and whether the data can tell the others from it."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from wukong_jax.errors import DataError
 from wukong_jax.scaling.bootstrap import Noise, redraw
 from wukong_jax.scaling.fit import BOOTSTRAP_ROUNDS, Fitted, Loss, Problem, fit_series
 from wukong_jax.scaling.laws import KNOWN_FLOOR, LAWS
-from wukong_jax.scaling.points import Points
+from wukong_jax.scaling.points import Points, seed_deviation
 
 FORMS = ("power", "saturating", "log-linear")
 SIMULATIONS = 500
@@ -113,3 +114,12 @@ def favours(best: Fitted, other: Fitted, rng: np.random.Generator) -> float:
 def _predicts(fit: Fitted) -> tuple[bool, float, int]:
     error = fit.diagnostics.loo_rmse
     return bool(np.isnan(error)), error, list(LAWS).index(fit.law.name)
+
+
+def run_deviation(points: Points, comparison: Comparison) -> float:
+    """Standard deviation of one run, from the seeds, else from the best form's residuals."""
+    by_seeds = None if points.seeds is None else seed_deviation(points)
+    if by_seeds is not None:
+        return by_seeds
+    best = comparison.fit(comparison.best)
+    return best.diagnostics.rmse * math.sqrt(len(points.y) / (len(points.y) - len(best.parameters)))

@@ -8,9 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import rich.console
-import rich.table
-
 from wukong_jax.config.codec import to_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.obtain_store import store_path
@@ -18,7 +15,7 @@ from wukong_jax.data.store import open_store
 from wukong_jax.errors import DataError
 from wukong_jax.scaling.memory import step_memory
 from wukong_jax.scaling.sweep import examples_of
-from wukong_jax.scaling.sweep_display import cells, duration
+from wukong_jax.scaling.sweep_display import duration
 from wukong_jax.scaling.sweep_plan import PlannedRun, step_key
 from wukong_jax.scaling.sweep_processes import machine_memory, start_worker
 from wukong_jax.scaling.sweep_records import Known
@@ -164,21 +161,21 @@ def _said(log: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def print_forecast(found: Sequence[Forecast], known: Known, places: Places, measured: Measured) -> None:
-    """The list of runs, and totals of FLOPs, time and memory."""
-    console = rich.console.Console()
-    table = rich.table.Table()
-    for heading in ("state", "study", "series", "varied"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("seed", "MFLOP/example", "examples", "FLOPs to do", "memory", "time to do"):
-        table.add_column(heading, justify="right")
+    """A line a run, and totals of FLOPs, time and memory."""
     for each in found:
-        examples = "?" if each.examples is None else f"{each.examples:,}"
-        left = "?" if each.flops_left is None else f"{each.flops_left:.3g}"
-        seconds = "?" if each.seconds is None else duration(each.seconds)
-        table.add_row(each.state, *cells(each.run), examples, left, size(each.memory), seconds)
-    console.print(table)
+        print(shown(each))
     for line in summary(found, known, places, measured):
         print(line)
+
+
+def shown(each: Forecast) -> str:
+    """`missing: ladder, Wukong, budget_mflop 1, seed 0: 0.98 MFLOP/example, 512,000 examples, 40 MiB, 31 s`."""
+    run = each.run
+    facts = [f"{run.cost.training_flops / 1e6:,.4g} MFLOP/example"]
+    facts.append("the whole split" if each.examples is None else f"{each.examples:,} examples")
+    facts.append(size(each.memory))
+    facts.append("time ?" if each.seconds is None else duration(each.seconds))
+    return f"{each.state}: {run.point.study}, {run.point}: {', '.join(facts)}"
 
 
 def summary(found: Sequence[Forecast], known: Known, places: Places, measured: Measured) -> list[str]:

@@ -1,8 +1,8 @@
 """Made data for scaling laws: interactions of orders 2 to 8 over power-law ids, with a known best possible LogLoss.
 
-2,000,000 rows for one pass, 16 fields of 100 values, 16 terms an order whose weights decay. Half of each latent's
-second moment is its mean, so every order casts its shadow on the lower ones and can be found step by step
-(`wukong_jax/data/planted.py`); what a model misses is left as its gap to the floor.
+2,000,000 rows for one pass, 12 fields of 30 values, 8 terms an order whose weights decay. The latents have a mean, so
+that every order casts its shadow on the lower ones and can be found step by step (`wukong_jax/data/planted.py`); what
+a model misses is left as its gap to the floor.
 """
 
 import pathlib
@@ -17,11 +17,11 @@ CONFIG = SyntheticConfig(
     train=2_000_000,
     valid=50_000,
     test=200_000,
-    vocabulary_sizes=(100,) * 16,
+    vocabulary_sizes=(30,) * 12,
     orders=(2, 3, 4, 5, 6, 7, 8),
-    terms_per_order=16,
+    terms_per_order=8,
     latent_width=2,
-    latent_mean=0.7,
+    latent_mean=0.6,
     term_decay=0.5,
     strength=2.5,
 )
