@@ -26,6 +26,9 @@ RIVALS: dict[str, ModelConfig] = {
     ),
 }  # fmt: skip
 
+RATES = {"Wukong": 4e-3, "DLRM": 2e-3, "DCNv2": 2e-3, "MaskNet": 2e-3, "FinalMLP": 2e-3}
+"""At 1 MFLOP; all but Wukong's stand until `planted_rates.py` has run to its end."""
+
 
 def bases() -> dict[str, RunConfig]:
     """One config a model; all but model and name are those of `configs/planted.py`."""
@@ -44,3 +47,8 @@ def with_rate(config: RunConfig, rate: float) -> RunConfig:
 def sized(config: RunConfig, mflop: float) -> RunConfig:
     """The rung of the model's ladder for so many training MFLOP/example."""
     return rung(config, mflop * MFLOP)
+
+
+def with_carried_rate(series: str, config: RunConfig, mflop: float) -> RunConfig:
+    """The config with the model's rate at 1 MFLOP, carried to its size by the rule above."""
+    return with_rate(config, RATES[series] * max(mflop, 1.0) ** -0.25)

@@ -15,7 +15,7 @@ from wukong_jax.config.run import RunConfig
 from wukong_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.parent.name != "spaces")
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.parent.name not in ("spaces", "sweeps"))
 DEFAULT = ROOT / "configs" / "movielens_100k.py"
 
 LOAD_ALL = """
