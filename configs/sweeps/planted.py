@@ -3,8 +3,8 @@
     python -m wukong_jax sweep --sweep configs/sweeps/planted.py --jobs 2
     python -m wukong_jax report --records results/scaling/planted
 
-Ladder (three seeds at its ends), one knob at a time, the parts left out one by one, and sizes of the data; 1.1 PFLOP in
-all, cheap runs first. Every run keeps the floor of the data, so the figures are gaps to it.
+Ladder (three seeds at its ends), one knob at a time, the parts left out one by one, and sizes of the data; 0.96 PFLOP
+in all, cheap runs first. Every run keeps the floor of the data, so the figures are gaps to it.
 """
 
 import dataclasses

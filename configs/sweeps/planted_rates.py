@@ -2,7 +2,7 @@
 
     python -m wukong_jax sweep --sweep configs/sweeps/planted_rates.py --jobs 2
 
-40 runs, 120 TFLOP, under an hour on 2 cores.
+40 runs, 89 TFLOP, about an hour on 2 cores.
 """
 
 from configs.sweeps.planted_models import bases, sized, with_rate
