@@ -29,7 +29,7 @@ KNOBS = {
     "model.num_lcb": (8, 16, 32),
     "model.fmb_mlp.widths": ((64,), (128,), (256,)),
 }
-PARTS_LEFT_OUT = (
+PARTS_LEFT_OUT: tuple[dict[str, bool], ...] = (
     {},
     {"model.use_fmb": False},
     {"model.use_lcb": False},
