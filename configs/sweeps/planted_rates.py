@@ -2,13 +2,13 @@
 
     python -m wukong_jax sweep --sweep configs/sweeps/planted_rates.py --jobs 2
 
-40 runs, 89 TFLOP, about an hour on 2 cores.
+50 runs, 95 TFLOP, about an hour on 2 cores.
 """
 
 from configs.sweeps.planted_models import bases, sized, with_rate
 from wukong_jax.scaling.sweep import Point, Sweep
 
-RATES = {1: (1e-3, 2e-3, 4e-3, 8e-3, 16e-3), 10: (1e-3, 2e-3, 4e-3)}
+RATES = {1: (1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3), 10: (1e-3, 4e-3, 16e-3)}
 
 
 def get_sweep() -> Sweep:
