@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import secrets
 from collections.abc import Iterator
 
 from wukong_jax.errors import DataError
@@ -14,7 +15,7 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     with whole_file(pathlib.Path("record.json")) as partial:
         partial.write_text("{}")
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")  # two processes may write one file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial

@@ -70,9 +70,9 @@ def ablation() -> Points:
 
 
 def data_sizes() -> Points:
-    """Wukong at two sizes and DLRM at one, on more and more examples."""
+    """Wukong at three sizes and DLRM at one, on more and more examples."""
     points: Points = ()
-    for series, budget in (("Wukong", 1), ("Wukong", 10), ("DLRM", 1)):
+    for series, budget in (("Wukong", 0.3), ("Wukong", 1), ("Wukong", 10), ("DLRM", 1)):
         config = with_carried_rate(series, sized(bases()[series], budget), budget)
         config = dataclasses.replace(config, name=f"{config.name}_data")
         points += tuple(

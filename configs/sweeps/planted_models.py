@@ -11,6 +11,7 @@ from wukong_jax.config.baselines import DCNv2Config, DLRMConfig, FinalMLPConfig,
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.models import ModelConfig
 from wukong_jax.config.run import RunConfig
+from wukong_jax.errors import ConfigError
 from wukong_jax.scaling.ladder import rung
 from wukong_jax.scaling.sweep import with_fields
 
@@ -26,8 +27,8 @@ RIVALS: dict[str, ModelConfig] = {
     ),
 }  # fmt: skip
 
-RATES = {"Wukong": 4e-3, "DLRM": 2e-3, "DCNv2": 2e-3, "MaskNet": 2e-3, "FinalMLP": 2e-3}
-"""At 1 MFLOP; all but Wukong's stand until `planted_rates.py` has run to its end."""
+RATES = {"Wukong": 4e-3}
+"""At 1 MFLOP; those of the rivals are not known until `planted_rates.py` has run to its end."""
 
 
 def bases() -> dict[str, RunConfig]:
@@ -50,5 +51,10 @@ def sized(config: RunConfig, mflop: float) -> RunConfig:
 
 
 def with_carried_rate(series: str, config: RunConfig, mflop: float) -> RunConfig:
-    """The config with the model's rate at 1 MFLOP, carried to its size by the rule above."""
+    """The config with the model's rate at 1 MFLOP, carried to its size; raises `ConfigError` where it is not known."""
+    if series not in RATES:
+        raise ConfigError(
+            f"configs/sweeps/planted_models.py: RATES has no learning rate for {series}; take the best one from the "
+            "records of configs/sweeps/planted_rates.py"
+        )
     return with_rate(config, RATES[series] * max(mflop, 1.0) ** -0.25)

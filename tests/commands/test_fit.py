@@ -233,6 +233,8 @@ def refused(capsys, *arguments):
         (("0.5\n", "0.5\n"), ("--forms", "known-floor"), "the floor is not known; give it with --floor"),
         (("0.5\n", "0.5\n"), ("--floor", "0.44", "--forms", "known-floor"), "not above the floor 0.44"),
         (("0.5\n", "0.5\n"), ("--seed", "run"), "no column 'run' (--seed)"),
+        (("0.5\n", "0.5\n"), ("--floor", "nan"), "--floor: received nan, expected a number"),
+        (("0.5\n", "0.5\n"), ("--forms", "power", "power"), "expected each form once"),
         (("0.5\n", "0.5\n"), ("--joint",), "no column 'examples' (--examples)"),
         (("0.5\n", "0.5\n"), ("--budgets", "5"), "add --joint"),
         (("0.5\n", "0.5\n"), ("--joint", "--forms", "power"), "leave out --forms and --floor"),

@@ -273,3 +273,29 @@ def test_a_flat_curve_does_not_determine_the_exponent():
     found = fit_series(curve("flat", SEVEN[0], 0.5 + 0.01 * np.log(SEVEN[0])), "saturating", draws=200)
     assert found.diagnostics.unidentified == ("alpha",)
     assert found.gain().value == 0
+
+
+def test_hubers_interval_of_a_flat_curve_holds_zero():
+    rng = np.random.default_rng(5)
+    x = np.geomspace(1, 64, 7)
+    flat = [
+        fit_series(curve("flat", x, 0.5 + 0.002 * rng.normal(size=7)), "power", loss="huber", draws=200)
+        for _ in range(6)
+    ]
+    held = [fit.parameters["alpha"].low < 0 < fit.parameters["alpha"].high for fit in flat]
+    assert sum(held) >= 5
+
+
+@pytest.mark.parametrize(("form", "origin"), [("power", -100.0), ("saturating", 0.0), ("log-linear", 0.0)])
+def test_the_origin_belongs_to_the_formula_of_a_law_without_a_constant(form, origin):
+    x = np.geomspace(1, 64, 7)
+    points = curve("mine", x, -100 + 99.5 * x**-0.001, origin=-100.0)
+    fit = fit_series(points, form, draws=200)
+    assert fit.origin == origin
+    values = {name: found.value for name, found in fit.parameters.items()}
+    by_formula = {
+        "power": lambda: values["A"] * x ** -values["alpha"],
+        "saturating": lambda: values["E"] + values["A"] * x ** -values["alpha"],
+        "log-linear": lambda: values["c"] + values["b"] * np.log(x),
+    }[form]()
+    np.testing.assert_allclose(fit.origin + by_formula, fit.predict(x), rtol=1e-9)

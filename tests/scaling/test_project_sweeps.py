@@ -10,6 +10,15 @@ from wukong_jax.scaling.ladder import TOLERANCE, training_flops_of
 from wukong_jax.scaling.sweep import load_sweep
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "sweeps"
+
+
+@pytest.fixture(autouse=True)
+def _rates(monkeypatch):
+    """Rates for all models, those that are not tuned yet too."""
+    for series in RIVALS:
+        monkeypatch.setitem(RATES, series, RATES.get(series, 2e-3))
+
+
 SWEEPS = sorted(path.stem for path in FOLDER.glob("*.py") if "def get_sweep" in path.read_text())
 
 

@@ -59,7 +59,7 @@ class FitOptions:
     draws: int = 1000
     """Fits of the bootstrap."""
     level: float = 0.95
-    """Level of all intervals."""
+    """Level of all intervals but that of the tail, 95 %."""
     bootstrap_seed: int = 0
     """Seed of the bootstrap: the same seed gives the same intervals."""
     out: pathlib.Path | None = None
@@ -97,8 +97,14 @@ def _check(options: FitOptions) -> None:
     for form in options.forms:
         if law_named(form) is JOINT:
             raise ConfigError(f"--forms: {form} takes two inputs; choose it with --joint")
+    if len(set(options.forms)) < len(options.forms):
+        raise ConfigError(f"--forms: received {' '.join(options.forms)}, expected each form once")
     if options.significant is not None:
         check_positive("--significant", options.significant)
+    if options.floor is not None and not math.isfinite(options.floor):
+        raise ConfigError(f"--floor: received {options.floor}, expected a number")
+    if options.relative and options.points.is_dir():
+        raise ConfigError("--relative: the metrics of run records are not relative; leave it out")
     if options.budgets and not options.joint:
         raise ConfigError("--budgets: a budget is divided by the joint law; add --joint")
     if options.budgets and options.points.is_dir() and options.x != "compute":
@@ -166,10 +172,12 @@ def fit_curves(options: FitOptions, source: "Source", console: "rich.console.Con
 def deviation_of(options: FitOptions, points: "Points", comparison: "Comparison") -> float:
     """Standard deviation of one run: as given, else as the runs show it."""
     from wukong_jax.scaling.saturation import deviation_of_threshold
-    from wukong_jax.scaling.selection import run_deviation
+    from wukong_jax.scaling.selection import compare_forms, run_deviation
 
     if options.significant is not None:
         return deviation_of_threshold(options.significant)
+    if options.forms:  # the misfit of a form that was asked for is no noise
+        comparison = compare_forms(points, None, loss=options.loss, draws=options.draws, level=options.level)
     return run_deviation(points, comparison)
 
 
@@ -196,6 +204,7 @@ def fit_joint(options: FitOptions, source: "Source", console: "rich.console.Cons
             refused[points.series] = str(error)
             continue
         allocations = allocate(fit, [budget / unit for budget in options.budgets])
+        allocations = tuple(one._replace(budget=one.budget * unit) for one in allocations)
         print_fits(points.series, [fit], None, console)
         print_allocations(points.series, allocations, console)
         division = [one._asdict() for one in allocations]
@@ -241,7 +250,7 @@ def _fit_plain(fit: "Fitted") -> dict[str, Any]:
     return {
         "form": fit.law.name,
         "formula": fit.law.formula,
-        "origin": fit.points.origin,
+        "origin": fit.origin,
         "floor": fit.points.floor if fit.law.from_floor else None,
         "loss": fit.loss,
         "level": fit.level,

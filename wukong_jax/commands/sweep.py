@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from wukong_jax.scaling.sweep_runner import Places, Status
 
 
+UNFINISHED = 75
+"""EX_TEMPFAIL: other processes have runs in hand; call again later."""
+
+
 @dataclasses.dataclass(frozen=True)
 class SweepOptions:
     """Train the runs of a sweep file, each in a process of its own, and keep one small record of each.
@@ -84,10 +88,13 @@ def show_forecast(runs: "list[PlannedRun]", known: "Known", places: "Places", se
 def train_sweep(
     sweep: Sweep, runs: "list[PlannedRun]", known: "Known", places: "Places", console: "rich.console.Console"
 ) -> int:
-    """Train the runs and say what has no result; 2 if that is for a failure, 128 + signal when stopped by one."""
+    """Train the runs and say what has no result.
+
+    Exit code 2 if that is for a failure, UNFINISHED if other processes have runs in hand, 128 + signal when stopped.
+    """
     from wukong_jax.comparison.records import check_writable
     from wukong_jax.scaling.sweep_display import make_display
-    from wukong_jax.scaling.sweep_records import write_labels
+    from wukong_jax.scaling.sweep_records import check_same_data, write_labels
     from wukong_jax.scaling.sweep_runner import Interrupted, prepare_data, run_sweep, statuses_of, tidy
 
     check_writable(places.records)
@@ -97,6 +104,7 @@ def train_sweep(
     statuses = statuses_of(runs, known)
     tidy(statuses, places)
     prepare_data([status.run for status in statuses if status.state == "waiting"], console)
+    check_same_data(sweep, known.records)
     display = make_display(console, sweep.name, statuses)
     try:
         run_sweep(statuses, places, display.show)
@@ -116,4 +124,6 @@ def summarise(statuses: "list[Status]", places: "Places") -> int:
         if status.state != "recorded":
             word = "error: " if status.state == "failed" else f"{status.state}: "
             print(f"{word}{status.run.point}: {status.said}", file=sys.stderr)
-    return 2 if any(status.state == "failed" for status in statuses) else 0
+    if any(status.state == "failed" for status in statuses):
+        return 2
+    return UNFINISHED if any(status.state in ("taken", "stopped") for status in statuses) else 0

@@ -4,8 +4,9 @@
     s_f[value, d]  = planted signs, centred and of unit variance under P,           d < latent_width
     z_f            = m + sqrt(1 - m^2) s_f                                          (m: latent_mean)
     term(fields T) = sum_d prod_{f in T} z_f[value_f, d]
-    logit          = bias + strength * mean over orders and terms, each scaled to unit variance;
-                     term t of an order, from 0, weighs (t + 1)^-decay              (decay: term_decay)
+    logit          = bias + strength / sqrt(number of orders) * sum over orders of
+                     sum_t w_t term_t / sqrt(sum_t w_t^2), every term scaled to unit variance;
+                     w_t = (t + 1)^-decay for term t = 0, 1, ... of an order        (decay: term_decay)
 
 With m = 0 a term of order k has mean 0 given any fewer than k of its fields (every s_f has mean 0, and fields are
 independent): in the logit, a planted order carries no signal of a lower one, and gradient descent finds high orders as

@@ -71,7 +71,7 @@ def table_abundance(
 
 
 def rows_seen(
-    plan: EmbeddingPlan, ids: Iterable[Int[np.ndarray, "examples id_columns"]]
+    plan: EmbeddingPlan, ids: Iterable[Int[np.ndarray, "_ id_columns"]]
 ) -> dict[str, Bool[np.ndarray, "rows"]]:
     """For each stack, which rows the examples read; ids below 0 read none."""
     seen = {stack.name: np.zeros(stack.rows, bool) for stack in plan.stacks}
@@ -86,10 +86,10 @@ def rows_seen(
 def trained_ids(split: Split, train: TrainConfig, shuffle: bool, step: int) -> Iterator[Int[np.ndarray, "_ _"]]:
     """Ids of the examples that the first `step` steps read.
 
-    Beyond one epoch these are those of the whole split, though it may be that a few examples, fewer than a batch, were
-    left out of every epoch.
+    From one epoch on these are those of the whole split, read in its own order, though it may be that a few examples,
+    fewer than a batch, were left out of every epoch.
     """
-    if step > steps_per_epoch(split, train.batch_size):
+    if step >= steps_per_epoch(split, train.batch_size):
         for start in range(0, split.rows, CHUNK_ROWS):
             yield np.asarray(split.columns["ids"][start : start + CHUNK_ROWS])
         return

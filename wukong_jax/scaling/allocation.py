@@ -61,6 +61,9 @@ def _allocate(fitted: Fitted, budget: float) -> Allocation:
     if fitted.diagnostics.unidentified:
         remarks.append(f"the points do not determine {', '.join(fitted.diagnostics.unidentified)}")
     drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        nowhere = Interval(np.nan, np.nan, np.nan)
+        return Allocation(budget, nowhere, nowhere, nowhere, tuple(remarks))
     with np.errstate(over="ignore"):
         compute = interval(float(np.exp(found[0])), np.exp(drawn), fitted.level)
         drawn_examples = np.exp(np.log(budget) - drawn)
@@ -83,6 +86,6 @@ def _value_there(fitted: Fitted, best: Float[np.ndarray, "1 parameters"], budget
         log_compute = log_compute[np.isfinite(log_compute)]
         alpha, beta, e, a, b = kept.T
         values.append(e + a * np.exp(-alpha * log_compute) + b * np.exp(beta * (log_compute - np.log(budget))))
-    if not len(values[0]):
+    if not len(values[0]) or not len(values[1]):
         return Interval(np.nan, np.nan, np.nan)
     return interval(float(values[0][0]), values[1], fitted.level)

@@ -14,7 +14,7 @@ from wukong_jax.scaling.points import Points
 from wukong_jax.scaling.variable_projection import Separable, Solution, Solver, least_squares, search, unidentified
 
 Loss = Literal["squares", "huber"]
-BOOTSTRAP_ROUNDS = 12
+BOOTSTRAP_ROUNDS, HUBER_ROUNDS = 12, 24
 LEAST_POINTS = 3
 
 
@@ -61,6 +61,11 @@ class Fitted:
         low, high = np.quantile(values, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
         return low, high
 
+    @property
+    def origin(self) -> float:
+        """What the law's formula is added to: the points' origin where the law has no constant of its own, else 0."""
+        return 0.0 if self.law.has_constant or self.law.from_floor else self.points.origin
+
     def gain(self, factor: float = 4.0) -> Interval:
         """Change of the metric from the largest x / factor to the largest x; negative is better."""
         ends = np.array([self.points.x.max() / factor, self.points.x.max()])[None]
@@ -89,7 +94,7 @@ def fit_series(
     problem = Problem(points, law, loss)
     solution = problem.solve(problem.targets[None])
     redrawn = problem.redraw(solution, draws, np.random.default_rng(seed))
-    boot = problem.solve(redrawn, near=solution if loss == "huber" else None, rounds=BOOTSTRAP_ROUNDS)
+    boot = problem.solve_again(redrawn, solution)
     best, drawn = problem.natural(solution)[0], problem.natural(boot)
     intervals = {name: interval(float(best[k]), drawn[:, k], level) for k, name in enumerate(law.parameters)}
     return Fitted(points, law, loss, level, problem.noise, intervals, drawn, _diagnostics(problem, solution))
@@ -154,13 +159,16 @@ class Problem:
         self,
         targets: Float[np.ndarray, "problems points"],
         weights: Float[np.ndarray, "problems points"] | None = None,
-        *,
-        near: Solution | None = None,
-        rounds: int = 30,
     ) -> Solution:
-        """The optimum of each set of targets, searched on the whole grid or near another solution's exponents."""
-        starts = None if near is None else near.nonlinear.repeat(len(targets), axis=0)
-        return search(self.model, targets, weights, solver=self.solver, starts=starts, rounds=rounds)
+        """The optimum of each set of targets, searched on the whole grid."""
+        return search(self.model, targets, weights, solver=self.solver)
+
+    def solve_again(self, targets: Float[np.ndarray, "problems points"], known: Solution) -> Solution:
+        """The optimum of each redrawn set of targets; with Huber's loss, which is slow, from a known solution on."""
+        if self.loss == "squares":
+            return search(self.model, targets, solver=self.solver, rounds=BOOTSTRAP_ROUNDS)
+        starts = known.nonlinear.repeat(len(targets), axis=0)
+        return search(self.model, targets, solver=self.solver, starts=starts, rounds=HUBER_ROUNDS)
 
     def fitted(self, solution: Solution) -> Float[np.ndarray, "problems points"]:
         """What each solution predicts for the targets."""

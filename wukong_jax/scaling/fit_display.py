@@ -43,7 +43,7 @@ def print_fits(series: str, fits: Sequence[Fitted], best: str | None, console: r
     for fit in fits:
         found = fit.diagnostics
         scores = [f"{value:.4g}" for value in (found.r2, found.loo_rmse, found.aicc, found.extrapolation)]
-        origin = f"{first.points.origin:g} + " if first.points.origin else ""
+        origin = f"{fit.origin:g} + " if fit.origin else ""
         table.add_row(f"{fit.law.name}{' *' if fit.law.name == best else ''}: {origin}{fit.law.formula}", *scores)
     console.print(table, markup=False)
     table = rich.table.Table()
@@ -67,7 +67,7 @@ def _remark(fit: Fitted, parameter: str) -> str:
 def print_ranking(found: Sequence[Saturation], console: rich.console.Console) -> None:
     """The series by the compute up to which they improved."""
     table = rich.table.Table(title="Saturation: series by the x up to which they improved", title_justify="left")
-    for heading in ("series", "improved to", "best at", "largest", "exploded", "state", "tail per 4x"):
+    for heading in ("series", "improved to", "best at", "largest", "exploded", "state", "tail per 4x, 95%"):
         table.add_column(heading, overflow="fold")
     for one in found:
         exploded = "-" if one.exploded_x is None else f"{one.exploded_x:g}"

@@ -80,6 +80,19 @@ def _rising(base: RunConfig) -> Iterator[tuple[int, Shape]]:
 
 
 def _nearest(base: RunConfig, budget: int | float) -> ModelConfig:
+    below, above = _beside(base, budget)
+    nearest = min((below, above), key=lambda model: abs(training_flops_of(base, model) - budget))
+    if abs(training_flops_of(base, nearest) / budget - 1) > TOLERANCE:
+        raise ConfigError(
+            f"training_flops: received {budget:,.0f} per example; the rungs beside it take "
+            f"{training_flops_of(base, below):,} and {training_flops_of(base, above):,}, more than "
+            f"{TOLERANCE:.0%} away; take one of these budgets"
+        )
+    return nearest
+
+
+def _beside(base: RunConfig, budget: int | float) -> tuple[ModelConfig, ModelConfig]:
+    """The largest rung within the budget and the next one."""
     found: Shape | None = None
     following: ModelConfig | None = None
     for flops, shape in _rising(base):
@@ -98,14 +111,7 @@ def _nearest(base: RunConfig, budget: int | float) -> ModelConfig:
     limit = math.inf if following is None else training_flops_of(base, following)
     if following is not None and training_flops_of(base, above) >= limit:
         above = following
-    nearest = min((below, above), key=lambda model: abs(training_flops_of(base, model) - budget))
-    if abs(training_flops_of(base, nearest) / budget - 1) > TOLERANCE:
-        raise ConfigError(
-            f"training_flops: received {budget:,.0f} per example; the rungs beside it take "
-            f"{training_flops_of(base, below):,} and {training_flops_of(base, above):,}, more than "
-            f"{TOLERANCE:.0%} away; take one of these budgets"
-        )
-    return nearest
+    return below, above
 
 
 def _widest(base: RunConfig, shape: Shape, budget: int | float) -> int:
@@ -154,7 +160,7 @@ def _largest_that_fits(base: RunConfig, budget: int | float, limit: int) -> int 
     low: int | float = training_flops_of(base, smallest_rung(base).model)
     candidate, high = low, budget
     for _ in range(SEARCH_STEPS):
-        config = dataclasses.replace(base, model=_nearest(base, candidate))
+        config = dataclasses.replace(base, model=_beside(base, candidate)[0])
         if step_memory(config, describe_cost(config)).total <= limit:
             found = max(found or 0, training_flops_of(base, config.model))
             low = candidate

@@ -25,6 +25,8 @@ class LeftOut(NamedTuple):
     series: str
     x: float
     reason: str
+    exploded: bool
+    """Its loss was not finite; others have no value for another reason."""
 
 
 class Row(NamedTuple):
@@ -35,6 +37,7 @@ class Row(NamedTuple):
     y: float
     seed: int
     reason: str
+    exploded: bool
     floor: float | None = None
 
 
@@ -45,8 +48,8 @@ class Source(NamedTuple):
     left_out: tuple[LeftOut, ...]
 
     def exploded(self, series: str) -> list[float]:
-        """The x of the runs of a series that are left out."""
-        return [run.x for run in self.left_out if run.series == series]
+        """The x of the runs of a series that exploded."""
+        return [run.x for run in self.left_out if run.series == series and run.exploded]
 
 
 def read_table(
@@ -61,10 +64,11 @@ def read_table(
 ) -> Source:
     """Points of a CSV file, its columns named; an empty value, `nan` or `exploded` is left out.
 
-    The reason is the text of the column `remark`, where there is one. Raises `DataError` naming file, line and column.
+    The reason is the text of the column `remark`, where there is one; an empty value exploded only if that says so.
+    Raises `DataError` naming file, line and column.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             lines = list(reader)
             columns = list(reader.fieldnames or [])
@@ -77,14 +81,16 @@ def read_table(
     rows = []
     for number, line in enumerate(lines, 2):
         where = f"table {path}, line {number}"
-        empty = (line[y] or "").strip().lower() in NO_VALUE
+        text, remark = (line[y] or "").strip().lower(), (line.get("remark") or "").strip()
+        empty = text in NO_VALUE
         rows.append(
             Row(
                 (line[series] or "").strip(),
                 tuple(_number(where, name, line[name]) for name in inputs),
                 math.nan if empty else _number(where, y, line[y]),
                 int(_number(where, seed, line[seed])) if seed else 0,
-                (line.get("remark") or "").strip() or f"no value in {y}",
+                remark or f"no value in {y}",
+                empty and (bool(text) or "explode" in remark.lower() or "diverge" in remark.lower()),
                 floor,
             )
         )
@@ -162,6 +168,7 @@ def _row(run: "RecordedRun", inputs: Sequence[str], metric: str, floor: float | 
         math.nan if value is None else float(value),
         int(record["seed"]),
         f"{run.path.name}: {reason}",
+        bool(metrics or record.get("failed")),
         best if floor is None else floor,
     )
 
@@ -174,7 +181,7 @@ def _collect(where: str, rows: Iterable[Row], origin: float) -> Source:
         if math.isfinite(row.y):
             kept.append(row)
         else:
-            left_out.append(LeftOut(row.series, row.inputs[0], row.reason))
+            left_out.append(LeftOut(row.series, row.inputs[0], row.reason, row.exploded))
     points = []
     for series, kept in by_series.items():
         if not kept:

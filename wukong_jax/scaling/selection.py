@@ -8,7 +8,7 @@ import numpy as np
 
 from wukong_jax.errors import DataError
 from wukong_jax.scaling.bootstrap import Noise, redraw
-from wukong_jax.scaling.fit import BOOTSTRAP_ROUNDS, Fitted, Loss, Problem, fit_series
+from wukong_jax.scaling.fit import Fitted, Loss, Problem, fit_series
 from wukong_jax.scaling.laws import KNOWN_FLOOR, LAWS
 from wukong_jax.scaling.points import Points, seed_deviation
 
@@ -99,13 +99,12 @@ def favours(best: Fitted, other: Fitted, rng: np.random.Generator) -> float:
     above = theirs.targets + theirs.above_origin
     noise = Noise.RESIDUALS if theirs.loss == "huber" else Noise.GAUSSIAN
     drawn = redraw(noise, fitted, above, points.groups, len(other.law.parameters), SIMULATIONS, rng)
-    huber = theirs.loss == "huber"
-    if huber:
+    if theirs.loss == "huber":
         drawn = np.maximum(drawn, fitted * 1e-6)
-    ratios = []
-    for problem, solution in ((ours, solutions[0]), (theirs, solutions[1])):
-        near = solution if huber else None
-        ratios.append(problem.solve(drawn - problem.above_origin, near=near, rounds=BOOTSTRAP_ROUNDS).objective)
+    ratios = [
+        problem.solve_again(drawn - problem.above_origin, solution).objective
+        for problem, solution in ((ours, solutions[0]), (theirs, solutions[1]))
+    ]
     smallest = np.finfo(float).tiny
     observed = solutions[1].objective[0] / max(solutions[0].objective[0], smallest)
     return float((1 + np.sum(ratios[1] / np.maximum(ratios[0], smallest) >= observed)) / (1 + SIMULATIONS))

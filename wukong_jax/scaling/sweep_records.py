@@ -7,7 +7,7 @@ reason. As it is no .jsonl file, whoever reads the folder's records does not mee
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -111,13 +111,17 @@ def read_known(folder: pathlib.Path, sweep: Sweep) -> Known:
     failures = {identity: run for identity, run in failures.items() if identity in wanted and identity not in records}
     for run in (*records.values(), *failures.values()):
         check_numerics(run)
-    _check_same_data([(wanted[identity], run) for identity, run in records.items()])
+    check_same_data(sweep, records)
     return Known(records, failures, len(found) - len(records))
 
 
-def _check_same_data(pairs: Sequence[tuple[Point, RecordedRun]]) -> None:
+def check_same_data(sweep: Sweep, records: Mapping[str, RecordedRun]) -> None:
+    """Raise `DataError` if a record is of other data than the store of its point holds; stores not made yet pass."""
     digests: dict[pathlib.Path, str | None] = {}
-    for point, run in pairs:
+    for point in sweep.points:
+        run = records.get(point.config.identity_hash())
+        if run is None:
+            continue
         path = store_path(point.config.data, point.config.schema)
         if path not in digests:
             digests[path] = open_store(path, verify=False).digest if path.exists() else None

@@ -220,7 +220,7 @@ def _refine(
     centre: Float[np.ndarray, "problems nonlinear"],
     rounds: int,
 ) -> Float[np.ndarray, "problems nonlinear"]:
-    """Look at a small grid around each centre, go to its best place; halve the grid where that lies inside it."""
+    """Look at a grid around each centre, go to its best place; halve the grid if that lies inside, else double it."""
     count = centre.shape[1]
     offsets = np.array(list(itertools.product(np.linspace(-1, 1, 7 if count == 1 else 5), repeat=count)))
     ends = np.array([len(axis) - 1.0 for axis in model.axes])
@@ -233,5 +233,5 @@ def _refine(
         _, objective = solve(design, targets[:, None], share)
         best = np.argmin(objective, axis=1)
         centre = places[np.arange(len(places)), best]
-        half = np.where(np.abs(offsets[best]) < 1.0, half / 2, half)
+        half = np.where(np.abs(offsets[best]) < 1.0, half / 2, 2 * half)
     return centre

@@ -82,10 +82,13 @@ def write_records(path: pathlib.Path, records: list[dict[str, Any]]) -> None:
 
 
 def read_records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """Read a JSONL file of records; raises `DataError` naming the line that is none, or of another version."""
+    """Read a JSONL file of records; raises `DataError` if it is empty, or naming the line that is none."""
     if not path.is_file():
         raise DataError(f"records {path}: no such file")
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    lines = path.read_text().splitlines()
+    if not lines:
+        raise DataError(f"records {path}: the file is empty; delete it, and the run is trained again")
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
             version = record["record_version"]
