@@ -18,6 +18,7 @@ from tests.scaling.report_made import (
     write_made,
 )
 from wukong_jax.errors import ConfigError, DataError
+from wukong_jax.scaling.report import make_report
 from wukong_jax.scaling.report_data import read_runs, study_of
 from wukong_jax.scaling.report_effects import effects, label, shown_value
 from wukong_jax.scaling.report_tables import runs_table, settings_table, totals_table
@@ -113,6 +114,13 @@ def test_runs_on_other_terms_are_refused_within_a_study(tmp_path, other, named):
     assert "dlrm-ladder" in str(error.value).lower()
 
 
+def test_a_diverged_run_that_comes_first_does_not_hide_other_data(tmp_path):
+    first = Made("Wukong", "knob", {"rank": 4}, 0.5, None)
+    two = [Made("Wukong", "knob", {"rank": rank}, float(rank), 0.5) for rank in (8, 16)]
+    with pytest.raises(DataError, match="differ in store_digest"):
+        study(tmp_path, [first, two[0], with_changes(two[1], store_digest="other data")], "knob")
+
+
 @pytest.mark.parametrize("other", [with_train(OTHER, batch_size=64, max_steps=9), with_train(OTHER, seed=5)])
 def test_batch_size_steps_and_seed_may_differ(tmp_path, other):
     assert len(study(tmp_path, [ONE, other], "ladder").settings) == 2
@@ -205,6 +213,21 @@ def test_the_full_model_is_known_by_its_config_where_few_variants_are_there(tmp_
 def test_without_the_full_model_there_is_no_base(tmp_path):
     kept = [made for made in ablation() if not made.varied["use_lcb"]]
     assert effects(study(tmp_path, kept, "ablation")) == ()
+
+
+def test_a_diverged_seed_of_the_base_is_no_variant(tmp_path):
+    full = {"use_fmb": True, "use_lcb": True, "residual": True}
+    runs = [*ablation(), Made("Wukong", "ablation", full, 3.0, None, 3)]
+    runs.append(Made("Wukong", "ablation", full | {"use_fmb": False}, 3.0, None, 3))
+    (found,) = effects(study(tmp_path, runs, "ablation"))
+    assert [label(changes) for changes, _ in found.lost] == ["no FMB"]
+
+
+def test_knobs_of_models_that_all_lack_a_part_are_left_out(tmp_path):
+    runs = [Made("Wukong", "knob", {"use_lcb": False, "rank": rank}, float(rank), 0.5) for rank in (8, 16)]
+    section = make_report(write_made(tmp_path, runs)).section("knob")
+    assert section.figure is None
+    assert section.text[-1].startswith("Left out: no setting is a whole model")
 
 
 def test_unpaired_seeds_compare_means_without_a_deviation(tmp_path):

@@ -108,6 +108,8 @@ def _ladder(study: Study, folder: pathlib.Path, metric: str) -> Section:
 
 def _knob(study: Study, folder: pathlib.Path, metric: str) -> Section:
     found = effects(study)
+    if not found:
+        return Section("knob", (*_remarks(study), "Left out: no setting is a whole model, to be the base."))
     caption = (
         "LogLoss change in percent against the base (+) over compute, one line a knob, its values beside the points; "
         "mean over the seeds, paired with the base's, and bars of one standard deviation where there are several."

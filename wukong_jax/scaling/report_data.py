@@ -121,8 +121,7 @@ def series_of(runs: Sequence[Run]) -> list[str]:
 def study_of(runs: Sequence[Run], name: str) -> Study | None:
     """The runs of one study; None where none has a LogLoss; raises `DataError` if they do not belong together."""
     chosen = [run for run in runs if run.study == name]
-    for run in chosen:
-        _check_same_terms(chosen[0], run)
+    _check_same_terms(chosen)
     groups: dict[str, list[Run]] = {}
     for run in chosen:
         if not run.reason:
@@ -168,15 +167,18 @@ def _run(recorded: RecordedRun, metric: str) -> Run:
     )
 
 
-def _check_same_terms(base: Run, run: Run) -> None:
-    ours, theirs = _terms(base), _terms(run)
-    for name in ours.keys() & theirs.keys():
-        if ours[name] != theirs[name]:
-            raise DataError(
-                f"records {base.recorded.path} and {run.recorded.path} of the study {run.study!r} differ in {name} "
-                f"({ours[name]} and {theirs[name]}), so they cannot stand in one figure; keep them in different "
-                "folders, or give one another study"
-            )
+def _check_same_terms(runs: Sequence[Run]) -> None:
+    """Compare every term among the runs that have it: the note of a diverged run does not have all."""
+    known: dict[str, tuple[Any, Run]] = {}
+    for run in runs:
+        for name, value in _terms(run).items():
+            expected, base = known.setdefault(name, (value, run))
+            if value != expected:
+                raise DataError(
+                    f"records {base.recorded.path} and {run.recorded.path} of the study {run.study!r} differ in {name} "
+                    f"({expected} and {value}), so they cannot stand in one figure; keep them in different folders, or "
+                    "give one another study"
+                )
 
 
 def _terms(run: Run) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def effects(study: Study) -> tuple[Effects, ...]:
             if setting is not base
         ]
         lost = [(changed(run.varied, base.first.varied), run) for run in study.lost if run.series == series]
-        found.append(Effects(series, base, tuple(others), tuple(lost)))
+        variants = tuple((changes, run) for changes, run in lost if changes)  # a lost seed of the base is no variant
+        found.append(Effects(series, base, tuple(others), variants))
     return tuple(found)
 
 
