@@ -43,7 +43,7 @@ def write_store(cell: Cell, path: pathlib.Path) -> None:
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in drawn.items()}
     flat["labels"] = flat["labels"][:, None]
     edge = STORED_BATCHES * cell.batch
-    with StoreWriter(path, config.schema) as writer:
+    with StoreWriter(path, config.batch_schema) as writer:
         for split, rows in (("train", slice(0, edge)), ("valid", slice(edge, None))):
             writer.append(split, {name: flat[name][rows] for name in writer.kinds})
 

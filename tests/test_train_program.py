@@ -41,7 +41,7 @@ def outcome(capsys, *arguments):
         (["--train.batch-size", "many"], "--train.batch-size"),
         (["--train.batch-size", "0"], "train.batch_size: received 0, expected a number above 0"),
         (["--train.batch-size", "71"], "batch_size: received 71, but split 'train' has only 70 rows"),
-        (["--train.monitor", "gauc"], "--train.monitor"),
+        (["--train.monitor", "gauc"], "train.monitor: received 'gauc', expected one of auc, logloss"),
         (["--data.store", "nowhere"], "store nowhere: no such folder"),
         (["--train.task-weights", "1", "2"], "train.task_weights: received 2 weights, expected one for each label"),
         (["--mesh.data", "16"], "mesh: data=16 x model=1 needs 16 devices"),
@@ -79,7 +79,7 @@ def test_an_interruption_outside_the_training_steps(config, tmp_path, capsys, mo
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wukong_jax.training.run.obtain_store", interrupted)
+    monkeypatch.setattr("wukong_jax.training.run.obtain_data", interrupted)
     code, shown = outcome(capsys, "--config", config, "--run-dir", tmp_path / "run")
     assert code == 130
     assert "interrupted; the same command goes on" in shown

@@ -21,6 +21,8 @@ COMMANDS = {
     "sweep": "train a list of runs, some at a time, one record each",
     "fit": "scaling laws of a sweep or a table, with intervals",
     "report": "figures, tables and laws of a sweep's records",
+    "data-report": "size, repetition and entropy of users' sequences",
+    "performance-law": "predict HR and NDCG of sequential recommenders from depth, width and data",
 }
 
 
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     prepare_process()
     try:
-        code = importlib.import_module(f"wukong_jax.commands.{command}").main(rest)
+        code = importlib.import_module(f"wukong_jax.commands.{command.replace('-', '_')}").main(rest)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -55,6 +57,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _usage() -> str:
-    lines = "\n".join(f"  {name:12}{text}" for name, text in COMMANDS.items())
+    lines = "\n".join(f"  {name:16} {text}" for name, text in COMMANDS.items())
     usage = "usage: python -m wukong_jax COMMAND [options]; COMMAND --help lists its options"
     return f"{usage}\n\n{lines}\n\ntrain: python train.py"

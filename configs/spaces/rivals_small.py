@@ -25,6 +25,7 @@ from wukong_jax.config.baselines import (
 )
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.run import RunConfig
+from wukong_jax.tuning.schedules import ON_PLATEAUS, scheduled
 from wukong_jax.tuning.space import Suggest, for_model
 
 WIDTHS, LAYER_WIDTHS, HEADS = [10, 16, 32, 64, 128], [100, 200, 400, 800], [1, 5, 10, 20]
@@ -125,7 +126,7 @@ def rival(trial: optuna.Trial, config: RunConfig) -> RunConfig:
     return dataclasses.replace(
         config,
         model=model,
-        optimizer=dataclasses.replace(config.optimizer, learning_rate=rate),
+        optimizer=scheduled(trial, dataclasses.replace(config.optimizer, learning_rate=rate)),
         tables=dataclasses.replace(config.tables, rules=rules),
     )
 
@@ -149,5 +150,6 @@ def starts(config: RunConfig) -> list[Settings]:
         "width": min(WIDTHS, key=lambda width: abs(width - model.width)),
         "learning_rate": min(max(config.optimizer.learning_rate, 3e-4), 3e-3),
         "table_l2": min(max(rule.l2, 1e-3), 0.3),
+        "schedule": ON_PLATEAUS,
     }
     return [found | near] if found else []

@@ -15,6 +15,7 @@ import optuna
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.models import WukongConfig
 from wukong_jax.config.run import RunConfig
+from wukong_jax.tuning.schedules import ON_PLATEAUS, scheduled
 from wukong_jax.tuning.space import Suggest, for_model
 
 
@@ -46,7 +47,7 @@ def wukong(trial: optuna.Trial, config: RunConfig) -> RunConfig:
     return dataclasses.replace(
         config,
         model=model,
-        optimizer=dataclasses.replace(config.optimizer, learning_rate=rate),
+        optimizer=scheduled(trial, dataclasses.replace(config.optimizer, learning_rate=rate)),
         tables=dataclasses.replace(config.tables, rules=rules),
     )
 
@@ -80,6 +81,7 @@ def starts(config: RunConfig) -> list[dict[str, Any]]:
         "learning_rate": min(max(config.optimizer.learning_rate, 3e-4), 3e-3),
         "table_learning_rate": min(max(rule.learning_rate, 3e-4), 3e-3),
         "table_l2": min(max(rule.l2, 1e-3), 0.3),
+        "schedule": ON_PLATEAUS,
     }
     return [near]
 

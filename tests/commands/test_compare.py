@@ -20,9 +20,9 @@ from wukong_jax.config.models import FactorizationMachineConfig
 from wukong_jax.config.optimizer import TablesConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.config.source import run_source
-from wukong_jax.data import obtain_store
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import DataError
+from wukong_jax.training import data as run_data
 from wukong_jax.training import run
 
 SEEDS = 3
@@ -341,11 +341,11 @@ def test_other_data_is_found_before_training_where_the_store_is_made_first(place
         path.write_text(json.dumps(json.loads(path.read_text()) | {"store_digest": "another"}) + "\n")
     away = place.store.rename(place.folder / "away")
 
-    def made(data, schema, console):
+    def made(config, console):
         away.rename(place.store)
         return open_store(place.store)
 
-    monkeypatch.setattr(obtain_store, "obtain_store", made)
+    monkeypatch.setattr(run_data, "obtain_data", made)
     try:
         assert "trained on other data than store" in refused(place, capsys)
     finally:

@@ -1,6 +1,9 @@
 """The store of a run: opened, or prepared by its recipe."""
 
+import concurrent.futures
 import dataclasses
+import threading
+import time
 
 import pytest
 
@@ -56,6 +59,24 @@ def test_a_recipe_prepares_once(tmp_path, recipe):
     assert obtain_store(config, SCHEMA, again).digest == store.digest
     assert len(recipe.calls) == 1
     assert printed(again) == ""
+
+
+def test_two_that_ask_at_once_prepare_once(tmp_path, recipe, monkeypatch):
+    config = DataConfig(recipe="made_up", root=str(tmp_path))
+    begun, prepare = threading.Event(), recipe.prepare
+
+    def slow(*arguments, **options):
+        begun.set()
+        time.sleep(0.3)  # the other one has time to ask
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr(recipe, "prepare", slow)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(obtain_store, config, SCHEMA, memory_console())
+        assert begun.wait(10)
+        second = pool.submit(obtain_store, config, SCHEMA, memory_console())
+        assert first.result().digest == second.result().digest
+    assert len(recipe.calls) == 1
 
 
 def test_a_source_that_does_not_exist_is_named_even_if_the_store_is_there(tmp_path, recipe):

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from wukong_jax.scaling.variable_projection import Separable, least_squares, search, unidentified
+from wukong_jax.scaling.variable_projection import (
+    Separable,
+    least_squares,
+    search,
+    search_basins,
+    search_without_each,
+    unidentified,
+)
 
 
 def exponentials(x, count, nonnegative=None):
@@ -157,3 +164,71 @@ def test_parameters_that_the_points_do_not_determine_are_named(columns, names):
 def test_more_parameters_than_points_are_not_determined(rng):
     x = np.array([1.0, 10.0])
     assert unidentified(exponentials(x, 1), np.array([0.3]), np.ones(2)) != ()
+
+
+@pytest.mark.parametrize("nonnegative", [(False, False), (True, True)])
+def test_the_shared_factorisation_finds_what_single_problems_find(rng, nonnegative):
+    """Without weights and solver all problems share one; with weights of 1 each has its own."""
+    x = np.geomspace(0.5, 80, 8)
+    targets = (
+        0.4 - 0.3 * rng.normal(size=(20, 1)) * x ** -rng.uniform(0.05, 2, (20, 1)) + 0.05 * rng.normal(size=(20, 8))
+    )
+    model = exponentials(x, 1, nonnegative)
+    shared, single = search(model, targets), search(model, targets, np.ones_like(targets))
+    np.testing.assert_allclose(shared.objective, single.objective, rtol=1e-9)
+    np.testing.assert_allclose(shared.linear, single.linear, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("nonnegative", [(False, False), (True, True)])
+def test_leaving_groups_out_is_weighing_them_with_0(rng, nonnegative):
+    """Without refinement: the same place of the grid; with noise only, so that signs change as points are left out."""
+    x = np.geomspace(0.5, 80, 8).repeat(2)
+    groups = np.arange(16) // 2
+    model = exponentials(x, 1, nonnegative)
+    weights = (groups != np.arange(8)[:, None]).astype(float)
+    for _ in range(10):
+        y = 0.02 + 0.05 * rng.normal(size=16)
+        found = search_without_each(model, y, groups, rounds=0)
+        expected = search(model, np.tile(y, (8, 1)), weights, rounds=0)
+        np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-9)
+        np.testing.assert_allclose(found.linear, expected.linear, rtol=1e-6, atol=1e-12)
+
+
+def test_a_group_that_alone_carries_a_column_is_left_out_without_failing(rng):
+    indicator = np.arange(6) == 5
+
+    def design(exponents):
+        columns = [np.ones(6), indicator.astype(float)]
+        return np.broadcast_to(np.stack(columns), (len(exponents), 2, 6)) * exponents[:, :, None] ** 0
+
+    model = Separable(design, (np.array([1.0, 2.0]),), ("t",), ("c", "b"), (False, False))
+    y = rng.normal(size=6)
+    found = search_without_each(model, y, np.arange(6))
+    np.testing.assert_allclose(found.linear[5], [y[:5].mean(), 0.0], atol=1e-12)
+
+
+def test_the_lowest_basin_is_found_though_the_grid_prefers_another():
+    """Between two places of the grid lies an exact fit; another basin's best place is better than either of them."""
+
+    def design(t):
+        exact = np.where(np.abs(t - 2.5) < 0.5, 1 - np.abs(t - 2.5) * 1.9, 0.0)
+        near = np.where(np.abs(t - 7.0) < 0.5, 0.9, 0.0)
+        angle = np.arccos(np.maximum(exact, near))
+        return np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=2)
+
+    axis = np.sort(np.append(np.arange(10.0), 2.2))
+    model = Separable(design, (axis,), ("t",), ("c",), (False,))
+    y = np.array([1.0, 0.0, 0.0])
+    assert search(model, y[None]).nonlinear[0, 0] > 6
+    found = search_basins(model, y)
+    assert found.nonlinear[0, 0] == pytest.approx(2.5, abs=1e-6)
+    assert found.objective[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_looking_into_all_basins_minds_weights(rng):
+    x = np.geomspace(0.5, 80, 8)
+    y, weights = 0.4 + 0.3 * x**-0.4 + 0.05 * rng.normal(size=8), rng.uniform(0.1, 1, 8)
+    model = exponentials(x, 1)
+    found, expected = search_basins(model, y, weights), search(model, y[None], weights[None])
+    np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-9)
+    np.testing.assert_allclose(found.nonlinear, expected.nonlinear, rtol=1e-5)

@@ -241,7 +241,7 @@ def test_evaluation_in_parts_equals_evaluation_at_once():
     prog, state = program(BATCH_NORM, None), start(BATCH_NORM)
     metrics = tuple(init_metrics() for _ in SCHEMA.labels)
     (whole, logits), (parts, in_parts) = (
-        jax.jit(make_eval_step(prog.model, prog.plan, lambda rows, size=size: size))(state, metrics, batch())
+        jax.jit(make_eval_step(prog.model, prog.objective, lambda rows, size=size: size))(state, metrics, batch())
         for size in (ROWS, ROWS // PARTS)
     )
     np.testing.assert_allclose(in_parts, logits, rtol=1e-5, atol=1e-6)

@@ -80,14 +80,14 @@ def main(arguments: Sequence[str]) -> int:
 def load_rows(options: CompareOptions) -> list[RunConfig]:
     """The base's config and the other models', all with its data; raises `ConfigError` where they do not fit."""
     from wukong_jax.comparison.records import check_protocol
-    from wukong_jax.data.obtain_store import store_path
+    from wukong_jax.training.data import data_path
 
     base = load_config_file(options.config)
     rows = [base]
     for name in options.models:
         config = load_config_file(model_file(name, options.config, base))
         check_protocol(base, config)
-        ours, theirs = (store_path(c.data, c.schema) for c in (base, config))
+        ours, theirs = (data_path(c) for c in (base, config))
         if ours != theirs:
             raise ConfigError(f"{config.name}: data.store is {theirs}, but {base.name} has {ours}; give both the same")
         if config.name in [row.name for row in rows]:
@@ -143,12 +143,12 @@ def seeded(configs: Sequence[RunConfig], seeds: int) -> Iterator[RunConfig]:
 def recorded(folder: pathlib.Path, base: RunConfig) -> "dict[str, RecordedRun]":
     """The records of a folder by identity hash; raises `DataError` if new runs could not stand beside them."""
     from wukong_jax.comparison.records import check_numerics, read_folder
-    from wukong_jax.data.obtain_store import store_path
+    from wukong_jax.training.data import data_path
 
     runs = {run.config.identity_hash(): run for run in read_folder(folder)}
     for run in runs.values():
         check_numerics(run)
-    path = store_path(base.data, base.schema)
+    path = data_path(base)
     if path.exists():
         check_same_data(runs, base, path)
     return runs
@@ -156,11 +156,11 @@ def recorded(folder: pathlib.Path, base: RunConfig) -> "dict[str, RecordedRun]":
 
 def check_same_data(runs: "dict[str, RecordedRun]", base: RunConfig, path: pathlib.Path) -> None:
     """Raise `DataError` if a record is of other data than the store holds."""
-    from wukong_jax.data.store import open_store
+    from wukong_jax.training.data import open_data
 
     if not runs:
         return
-    digest = open_store(path, verify=False).digest
+    digest = open_data(base, path, verify=False).digest
     for run in runs.values():
         if run.config.schema == base.schema and run.record["store_digest"] != digest:
             raise DataError(
@@ -180,8 +180,8 @@ def train_missing(
     import jax
 
     from wukong_jax.comparison.records import read_folder, save_record
-    from wukong_jax.data.obtain_store import obtain_store
     from wukong_jax.scaling.flops import describe_cost
+    from wukong_jax.training.data import obtain_data
     from wukong_jax.training.run import default_folder, train
 
     failed = []
@@ -189,7 +189,7 @@ def train_missing(
     for config in {config.name: config for config in missing}.values():
         describe_cost(config)  # a model that does not fit the data is found now, not after hours
     if missing:
-        check_same_data(found, configs[0], obtain_store(configs[0].data, configs[0].schema, console).path)
+        check_same_data(found, configs[0], obtain_data(configs[0], console).path)
     for count, config in enumerate(missing, 1):
         console.print(f"run {count} of {len(missing)}: {config.name}, seed {config.train.seed}", markup=False)
         try:

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         "dense parameters, gradients, optimizer": step.dense,
         f"activations (at most, {step.examples} examples at a time)": step.activations,
     }
-    interactions = fm_interactions(model, options.run.schema) if isinstance(model, WukongConfig) else ()
+    interactions = fm_interactions(model, options.run.batch_schema) if isinstance(model, WukongConfig) else ()
     if options.json:
         names = ("dense_total", "sparse_total", "inference_flops", "training_flops")
         more = {"interactions": [layer._asdict() for layer in interactions], "memory_bytes": memory}

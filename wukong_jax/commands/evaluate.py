@@ -45,13 +45,13 @@ def main(arguments: Sequence[str]) -> int:
     import rich.table
 
     from wukong_jax.commands.open_run import open_run
-    from wukong_jax.evaluation.evaluator import evaluate_split
 
     console = rich.console.Console(stderr=True)
     run = open_run(options.run, options.store, console)
     split = run.store.split(options.split)
     batch_size = run.program.config.train.eval_batch_size
-    metrics = evaluate_split(lambda m, b: run.program.eval_step(run.state, m, b), split, batch_size, exact=True)
+    program = run.program
+    metrics = program.objective.evaluate(lambda m, b: program.eval_step(run.state, m, b), split, batch_size, exact=True)
     abundance = _abundance(run) if options.collapse else {}
     if options.json:
         found = {"run": str(options.run), "split": options.split, "step": run.step, **metrics}
@@ -74,7 +74,8 @@ def _abundance(run: "OpenRun") -> "dict[str, Abundance]":
 
     config = run.program.config
     split = run.store.split("train")
-    return trained_abundance(run.program.plan, run.state.tables, split, config.train, config.data.shuffle, run.step)
+    seen = (split, config.train, config.data.shuffle, run.step, run.program.objective.evaluation_plan)
+    return trained_abundance(run.program.plan, run.state.tables, *seen)
 
 
 def _abundance_table(abundance: "dict[str, Abundance]") -> "Table":

@@ -5,9 +5,10 @@ import pathlib
 
 import rich.console
 
-from wukong_jax.data.obtain_store import check_schema, store_path
-from wukong_jax.data.store import Store, open_store
+from wukong_jax.data.obtain_store import check_schema
+from wukong_jax.data.store import Store
 from wukong_jax.errors import DataError
+from wukong_jax.training.data import data_path, open_data
 from wukong_jax.training.program import Program
 from wukong_jax.training.run import load_best
 from wukong_jax.training.state import TrainState
@@ -33,11 +34,11 @@ def open_run(folder: pathlib.Path, store: pathlib.Path | None, console: rich.con
         console.print(f"warning: {text}", soft_wrap=True, markup=False, highlight=False)
 
     program, best = load_best(folder, warn)
-    path = store or store_path(program.config.data, program.config.schema)
+    path = store or data_path(program.config)
     if not path.exists():
         raise DataError(f"store {path} does not exist; name the store that the run was trained on with --store")
-    opened = open_store(path)
-    check_schema(opened, program.config.schema)
+    opened = open_data(program.config, path)
+    check_schema(opened, program.config.batch_schema)
     if opened.encoding_digest != best.progress["encoding_digest"]:
         raise DataError(
             f"store {path} encodes values in another way than the one that {folder} was trained on; give that one with "

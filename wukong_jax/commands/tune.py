@@ -110,11 +110,11 @@ def _check(options: TuneOptions, name: str) -> None:
 
 def check_data(config: "RunConfig", console: "rich.console.Console") -> None:
     """Raise `UserError` before the first trial where the data cannot be read or has no validation split."""
-    from wukong_jax.data.obtain_store import obtain_store
+    from wukong_jax.training.data import obtain_data
     from wukong_jax.training.loop import VALIDATION, has_validation
     from wukong_jax.training.run import check_validation
 
-    store = obtain_store(config.data, config.schema, console)
+    store = obtain_data(config, console)
     if not has_validation(store):
         raise ConfigError(
             f"tune: store {store.path} has no rows in the split {VALIDATION!r}, which chooses; prepare one"
@@ -174,5 +174,8 @@ def write_best(path: pathlib.Path, study: "optuna.Study", base: "RunConfig") -> 
 
 
 def score_name(config: "RunConfig") -> str:
-    """What chooses: `validation AUC`, or the negative of the validation's LogLoss."""
-    return "validation AUC" if config.train.monitor == "auc" else "negative validation LogLoss"
+    """What chooses: `validation AUC`, or the negative of a validation loss."""
+    from wukong_jax.comparison.table import heading, rises
+
+    name = heading(config.train.monitor)
+    return f"validation {name}" if rises(config.train.monitor) else f"negative validation {name}"

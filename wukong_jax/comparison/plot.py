@@ -1,21 +1,21 @@
-"""Test AUC against training FLOPs as a picture that also reads in black and white."""
+"""The main test score (AUC, NDCG) against training FLOPs as a picture that also reads in black and white."""
 
 import itertools
 import math
 import pathlib
 
-from wukong_jax.comparison.report import MFLOP, heading
-from wukong_jax.comparison.table import Comparison, spread
+from wukong_jax.comparison.report import MFLOP
+from wukong_jax.comparison.table import Comparison, base, heading, spread
 from wukong_jax.files import whole_file
 
 MARKERS = "osD^v<>Ph*Xpd"
 
 
 def draw_auc_flops(path: pathlib.Path, comparison: Comparison) -> None:
-    """A PNG: one marker a model at its mean AUC, bars of one standard deviation; a panel a label."""
+    """A PNG: one marker a model at its mean, bars of one standard deviation; a panel a label."""
     from matplotlib.figure import Figure  # takes most of a second
 
-    metrics = [name for name in comparison.metrics if name.partition("/")[0] == "auc"]
+    metrics = [name for name in comparison.metrics if base(name) == base(comparison.metrics[0])]
     figure = Figure(figsize=(9, 4.2 * len(metrics)), layout="constrained")
     for axes, metric in zip(figure.subplots(len(metrics), 1, squeeze=False)[:, 0], metrics, strict=True):
         costs = []

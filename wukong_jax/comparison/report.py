@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Iterable
 
-from wukong_jax.comparison.table import METRICS, Comparison, Row, Spread, spread
+from wukong_jax.comparison.table import Comparison, Row, Spread, heading, spread
 
 MFLOP = 1e6
 
@@ -40,12 +40,6 @@ def note(comparison: Comparison) -> str:
         "Test split: mean ± sample standard deviation over the seeds, at the best checkpoint by validation. "
         f"Examples/s and wall time (training and validation): median of the runs, on {devices} ({versions})."
     )
-
-
-def heading(metric: str) -> str:
-    """`auc/click` as `AUC click`."""
-    base, _, label = metric.partition("/")
-    return f"{METRICS[base]} {label}".strip()
 
 
 def shown(values: Spread) -> str:

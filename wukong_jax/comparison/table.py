@@ -10,8 +10,8 @@ from wukong_jax.config.codec import stable_hash
 from wukong_jax.config.run import RunConfig
 from wukong_jax.errors import DataError
 
-METRICS = {"auc": "AUC", "logloss": "LogLoss", "gauc": "gAUC"}
-LOWER_IS_BETTER = ("logloss",)
+METRICS = {"auc": "AUC", "logloss": "LogLoss", "gauc": "gAUC", "ndcg": "NDCG", "hr": "HR", "mrr": "MRR", "loss": "loss"}
+LOWER_IS_BETTER = ("logloss", "loss")
 
 
 class Spread(NamedTuple):
@@ -66,6 +66,22 @@ class Comparison(NamedTuple):
     differences: tuple[Difference, ...]
 
 
+def base(metric: str) -> str:
+    """`auc` of `auc/click`, `ndcg` of `ndcg@10`."""
+    return metric.partition("/")[0].partition("@")[0]
+
+
+def rises(metric: str) -> bool:
+    """Whether a model is better with a higher value."""
+    return base(metric) not in LOWER_IS_BETTER
+
+
+def heading(metric: str) -> str:
+    """`auc/click` as `AUC click`, `ndcg@10` as `NDCG@10`."""
+    name, _, label = metric.partition("/")
+    return f"{name.replace(base(metric), METRICS[base(metric)], 1)} {label}".strip()
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation (n - 1)."""
     count = len(values)
@@ -112,9 +128,9 @@ def compare_rows(rows: Sequence[Row]) -> Comparison:
         raise DataError("no finished run to compare; run the command without --dry-run first")
     for run in runs:
         _check_comparable(runs[0], run)
-    known = [name for name in runs[0].record["results"]["test"] if name.partition("/")[0] in METRICS]
+    known = [name for name in runs[0].record["results"]["test"] if base(name) in METRICS]
     metrics = [name for name in known if all(name in run.record["results"]["test"] for run in runs)]
-    ordered = sorted(metrics, key=lambda name: list(METRICS).index(name.partition("/")[0]))
+    ordered = sorted(metrics, key=lambda name: list(METRICS).index(base(name)))
     differences = tuple(difference(rows[0], row, metric) for row in rows[1:] for metric in ordered)
     return Comparison(tuple(rows), tuple(ordered), differences)
 
@@ -123,7 +139,7 @@ def difference(first: Row, other: Row, metric: str) -> Difference:
     """First minus other over the seeds that both have; ahead is who leads by more than the standard error."""
     ours, theirs = first.scores(metric), other.scores(metric)
     found = spread([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
-    gain = -found.mean if metric.partition("/")[0] in LOWER_IS_BETTER else found.mean
+    gain = found.mean if rises(metric) else -found.mean
     ahead = "neither"
     if math.isnan(gain) or math.isnan(found.error):
         ahead = "-"

@@ -17,6 +17,7 @@ from wukong_jax.config.baselines import (
 )
 from wukong_jax.config.checks import check_positive
 from wukong_jax.config.layers import DType, EmbeddingConfig, MLPConfig
+from wukong_jax.config.sequential import HSTUConfig, LlamaConfig, SASRecConfig
 from wukong_jax.errors import ConfigError
 
 
@@ -174,4 +175,7 @@ ModelConfig = (
     | XDeepFMConfig
     | MaskNetConfig
     | FinalNetConfig
+    | SASRecConfig
+    | HSTUConfig
+    | LlamaConfig
 )

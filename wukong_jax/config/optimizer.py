@@ -1,6 +1,7 @@
 """Settings of the dense optimizer and of the embedding tables' updates."""
 
 import dataclasses
+import re
 from typing import Literal
 
 from wukong_jax.config.checks import check_between, check_not_negative, check_pattern, check_positive
@@ -17,11 +18,20 @@ class ScheduleConfig:
     """Steps of linear warm-up from 0."""
     warmup_fraction: float = 0.0
     """Warm-up as a share of all steps (the paper: 0.1); used where warmup_steps is 0."""
+    epochs: int | None = None
+    """Epochs after which a cosine has come to zero and training ends, if before `train.epochs`; None for those."""
 
     def __post_init__(self) -> None:
         """Check ranges; raises `ConfigError`."""
         check_not_negative("schedule.warmup_steps", self.warmup_steps)
         check_between("schedule.warmup_fraction", self.warmup_fraction, 0.0, 1.0)
+        if self.epochs is not None:
+            check_positive("schedule.epochs", self.epochs)
+            if self.decay != "cosine":
+                raise ConfigError(
+                    f"schedule.epochs: received {self.epochs} with decay={self.decay!r}, but only a cosine comes to an "
+                    "end; use decay='cosine', or `train.epochs`"
+                )
         if self.warmup_steps and self.warmup_fraction:
             raise ConfigError("schedule: both warmup_steps and warmup_fraction are given; keep one")
 
@@ -60,11 +70,14 @@ class OptimizerConfig:
     """Decoupled weight decay of AdamW."""
     rules: tuple[ParameterRule, ...] = (ParameterRule(".*"),)
     """Rules by parameter path; together they must cover every parameter."""
+    adam_b2: float = 0.999
+    """Decay of the mean of squares of Adam and AdamW, of densely updated tables too."""
 
     def __post_init__(self) -> None:
         """Check ranges; raises `ConfigError`."""
         check_positive("optimizer.learning_rate", self.learning_rate)
         check_not_negative("optimizer.weight_decay", self.weight_decay)
+        check_between("optimizer.adam_b2", self.adam_b2, 0.0, 1.0)
         if self.weight_decay and self.name != "adamw":
             raise ConfigError(
                 f"optimizer.weight_decay: only adamw has it, received name={self.name!r}; "
@@ -116,3 +129,12 @@ class TablesConfig:
     """Ordered rules; together they must cover every table."""
     deduplicate: Literal["auto", "slot", "sort"] = "auto"
     """How equal ids of a batch are merged: slot (fast on CPU), sort (deterministic on GPU), or by platform."""
+
+    def rule_of(self, table: str, rows: int) -> TableRule:
+        """The first rule that matches a table; raises `ConfigError` if none does."""
+        for rule in self.rules:
+            if re.search(rule.pattern, table) and (rule.max_rows is None or rows <= rule.max_rows):
+                return rule
+        raise ConfigError(
+            f"tables.rules: no rule matches table {table!r} ({rows} rows); end the rules with TableRule('.*')"
+        )

@@ -9,14 +9,24 @@ from wukong_jax.config.checks import check_not_negative, check_positive
 from wukong_jax.config.codec import stable_hash, to_plain
 from wukong_jax.config.models import ModelConfig
 from wukong_jax.config.optimizer import OptimizerConfig, TablesConfig
+from wukong_jax.config.sequences import SequencesConfig
+from wukong_jax.config.sequential import BackboneConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.errors import ConfigError
+from wukong_jax.sequential.schema import ITEM_TABLE, SequenceSchema
 
 # Settings that change where files lie, how often they are written and what is looked at, but no parameter and no score.
 NOT_IDENTITY = {
     "data": ("source", "store", "root", "verify"),
     "train": ("checkpoint_every_steps", "keep_last", "diagnostics_every_steps", "tensorboard"),
 }
+# Settings that came later, left out of hashes where they have the value that runs before them had.
+LATER = (
+    ((), "sequences", None),
+    (("optimizer",), "adam_b2", 0.999),
+    (("optimizer", "schedule"), "epochs", None),
+)
+LABEL_MONITORS = ("auc", "logloss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +99,9 @@ class TrainConfig:
     """Steps between evaluations on the validation split; None for the end of each epoch."""
     eval_batch_size: int = 8192
     """Examples per evaluation step."""
-    monitor: Literal["auc", "logloss"] = "auc"
-    """Validation score that chooses the best checkpoint, falls on plateaus and stops early."""
+    monitor: str = "auc"
+    """Validation score that chooses the best checkpoint, falls on plateaus and stops early: auc or logloss; for
+    sequences ndcg@K, hr@K with one of `sequences.cutoffs`, mrr or loss."""
     plateau: PlateauConfig | None = None
     """Reduce-on-plateau and early stopping; None for neither."""
     checkpoint_every_steps: int = 1000
@@ -151,8 +162,8 @@ class RunConfig:
 
     name: str
     """Name of the experiment; its runs lie under runs/<name>."""
-    schema: Annotated[DatasetSchema, tyro.conf.Fixed, tyro.conf.Suppress]
-    """Features and vocabulary sizes; the store must have the same."""
+    schema: Annotated[DatasetSchema | SequenceSchema, tyro.conf.Fixed, tyro.conf.Suppress]
+    """Features and vocabulary sizes, or the number of items of sequences; the store must have the same."""
     data: DataConfig
     """Where the examples come from."""
     model: ModelConfig
@@ -165,6 +176,8 @@ class RunConfig:
     """Training loop."""
     mesh: MeshConfig = MeshConfig()
     """Devices."""
+    sequences: SequencesConfig | None = None
+    """Protocol of next-item recommendation; None where examples have labels."""
 
     def __post_init__(self) -> None:
         """Check what concerns several parts; raises `ConfigError`."""
@@ -174,6 +187,7 @@ class RunConfig:
             size = getattr(self.train, name)
             if size % self.mesh.data:
                 raise ConfigError(f"train.{name}: received {size}, expected a multiple of mesh.data={self.mesh.data}")
+        self._check_task()
         weights = self.train.task_weights
         if weights and len(weights) != len(self.schema.labels):
             raise ConfigError(
@@ -181,13 +195,43 @@ class RunConfig:
                 f"{list(self.schema.labels)}"
             )
 
+    def _check_task(self) -> None:
+        sequential = isinstance(self.schema, SequenceSchema)
+        if sequential != isinstance(self.model, BackboneConfig):
+            data = "sequences" if sequential else "examples with labels"
+            raise ConfigError(f"model: {type(self.model).__name__} does not fit data that holds {data}")
+        if sequential != (self.sequences is not None):
+            expected = "a SequencesConfig" if sequential else "None, as the examples have labels"
+            raise ConfigError(f"sequences: received {self.sequences}, expected {expected}")
+        monitors: tuple[str, ...] = LABEL_MONITORS
+        if self.sequences is not None:
+            cutoffs = self.sequences.cutoffs
+            monitors = (*(f"{name}@{k}" for name in ("ndcg", "hr") for k in cutoffs), "mrr", "loss")
+            if self.train.progressive:
+                raise ConfigError("train.progressive: received True, but sequences have no such scores; leave it out")
+        if self.train.monitor not in monitors:
+            raise ConfigError(f"train.monitor: received {self.train.monitor!r}, expected one of {', '.join(monitors)}")
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training split: those of the loop, or of a schedule that comes to its end before."""
+        return min(self.train.epochs, self.optimizer.schedule.epochs or self.train.epochs)
+
+    @property
+    def batch_schema(self) -> DatasetSchema:
+        """The columns of a batch: the schema itself, or what a batch of sequences holds."""
+        if isinstance(self.schema, DatasetSchema):
+            return self.schema
+        model: Any = self.model
+        return self.schema.of_batch(model.max_length, drawn_negatives(self))
+
     def hash(self) -> str:
         """Stable hash of the whole configuration."""
-        return stable_hash(self)
+        return stable_hash(_as_before(to_plain(self)))
 
     def identity(self) -> dict[str, Any]:
         """What decides the result, as a plain tree: all but `NOT_IDENTITY`."""
-        plain = to_plain(self)
+        plain = _as_before(to_plain(self))
         for part, names in NOT_IDENTITY.items():
             for name in names:
                 del plain[part][name]
@@ -196,3 +240,24 @@ class RunConfig:
     def identity_hash(self) -> str:
         """Stable hash of `identity()`; two configs with the same one give the same parameters."""
         return stable_hash(self.identity())
+
+
+def drawn_negatives(config: RunConfig) -> int:
+    """Negatives drawn for each sequence of a step: those of the loss where the item table is updated row by row.
+
+    A densely updated table is passed whole, and the loss draws from it itself.
+    """
+    assert isinstance(config.schema, SequenceSchema)
+    assert isinstance(config.model, BackboneConfig)
+    rule = config.tables.rule_of(ITEM_TABLE, config.schema.num_items)
+    return getattr(config.model.loss, "num_negatives", 0) if rule.update == "row_sparse" else 0
+
+
+def _as_before(plain: dict[str, Any]) -> dict[str, Any]:
+    for path, name, value in LATER:
+        part = plain
+        for step in path:
+            part = part[step]
+        if part[name] == value:
+            del part[name]
+    return plain

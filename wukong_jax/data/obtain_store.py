@@ -1,6 +1,10 @@
 """The store that a run asks for: opened if it is there, else obtained and prepared by its recipe."""
 
+import contextlib
+import fcntl
 import pathlib
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import rich.console
 
@@ -29,18 +33,50 @@ def obtain_store(config: DataConfig, schema: DatasetSchema, console: rich.consol
     if source is not None and not source.exists():
         raise DataError(f"data.source: {source} does not exist; name the folder or file with the raw data")
     recipe = None if config.recipe is None else load_recipe(config.recipe)
-    if path.exists() or recipe is None:
-        store = open_store(path, verify=config.verify)
-        _check_source(store, source)
-    else:
-        store = recipe.prepare(path, source=source, cache=pathlib.Path(config.root) / "downloads")
-        rows = ", ".join(f"{split.rows:,} {name}" for name, split in store.splits.items())
-        console.print(f"prepared {path}: {rows} rows", soft_wrap=True, markup=False)
+    with others_waiting(path) if recipe is not None else contextlib.nullcontext():
+        if path.exists() or recipe is None:
+            store = open_store(path, verify=config.verify)
+            _check_source(store, source)
+        else:
+            store = recipe.prepare(path, source=source, cache=pathlib.Path(config.root) / "downloads")
+            rows = ", ".join(f"{split.rows:,} {name}" for name, split in store.splits.items())
+            console.print(f"prepared {path}: {rows} rows", soft_wrap=True, markup=False)
     check_schema(store, schema)
     return store
 
 
-def check_schema(store: Store, schema: DatasetSchema) -> None:
+@contextlib.contextmanager
+def others_waiting(store: pathlib.Path) -> Iterator[None]:
+    """Keep other processes from making the same store at the same time; raises `DataError` where none can be made."""
+    if store.exists():
+        yield
+        return
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        lock = store.with_name(f".{store.name}.lock").open("w")
+    except OSError as error:
+        raise DataError(
+            f"store {store} cannot be made ({error.strerror or error}); choose another --data.root or --data.store"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the system however the process ends
+        yield
+
+
+@runtime_checkable  # so that annotations can be checked in tests
+class Prepared(Protocol):
+    """Anything prepared that knows its schema."""
+
+    @property
+    def path(self) -> pathlib.Path:
+        """Its folder."""
+
+    @property
+    def schema(self) -> Any:
+        """What it holds."""
+
+
+def check_schema(store: Prepared, schema: Any) -> None:
     """Raise `DataError` with the differences if the store's schema is another one."""
     lines = difference(to_plain(schema), to_plain(store.schema))
     if lines:

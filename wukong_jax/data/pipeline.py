@@ -15,7 +15,6 @@ import numpy as np
 
 from wukong_jax.config.checks import check_not_negative, check_positive
 from wukong_jax.data.batch import Batch
-from wukong_jax.data.order import permuted_rows
 from wukong_jax.data.store import Split
 from wukong_jax.errors import ConfigError, DataError
 
@@ -41,10 +40,11 @@ class BatchSource:
         epoch, step = divmod(index, self.split.rows // self.batch_size)
         part = self.batch_size // self.process_count
         start = step * self.batch_size + self.process_index * part
+        stop = start + part
         if not self.shuffle:
-            return self.split.take(slice(start, start + part))
-        positions = np.arange(start, start + part)
-        return self.split.take(permuted_rows(positions, size=self.split.rows, seed=self.seed, epoch=epoch))
+            return self.split.take(slice(start, stop))
+        order = self.split.training_rows(start, stop, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
+        return self.split.take(order)
 
 
 def training_batches(

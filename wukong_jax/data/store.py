@@ -23,6 +23,7 @@ import numpy as np
 
 from wukong_jax.config.codec import from_plain, stable_hash, to_plain
 from wukong_jax.data.batch import Batch
+from wukong_jax.data.order import permuted_rows
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.errors import ConfigError, DataError
 
@@ -62,6 +63,10 @@ class Split:
 
         weights = gather("weights", 1).reshape(-1) if "weights" in self.columns else np.ones(count, np.float32)
         return Batch(gather("ids", 0), gather("numeric", 0), gather("vectors", 0), gather("labels", 1), weights)
+
+    def training_rows(self, start: int, stop: int, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+        """Rows at the places start to stop - 1 of an epoch's order, within one batch."""
+        return permuted_rows(np.arange(start, stop), size=self.rows, seed=seed, epoch=epoch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +110,7 @@ def open_store(path: str | os.PathLike[str], *, verify: bool = True) -> Store:
     if version != FORMAT_VERSION:
         raise DataError(f"store {path}: format version {version}, expected {FORMAT_VERSION}; prepare the store again")
     for name, entry in files.items():
-        _check_file(path / name, entry, verify)
+        check_file(path / name, entry, verify)
     splits = {name: _open_split(path / name, name, count, schema) for name, count in rows.items()}
     vocabularies = {name: entry for name, entry in files.items() if name.startswith(VOCABULARIES)}
     encoding_digest = stable_hash([vocabularies, encoding.get("spec"), encoding.get("numeric"), to_plain(schema)])
@@ -279,7 +284,8 @@ def _open_split(path: pathlib.Path, name: str, rows: int, schema: DatasetSchema)
     return Split(name, rows, schema, columns)
 
 
-def _check_file(path: pathlib.Path, entry: dict[str, Any], verify: bool) -> None:
+def check_file(path: pathlib.Path, entry: dict[str, Any], verify: bool) -> None:
+    """Raise `DataError` where a file is missing, has another size or (with `verify`) another SHA-256 than `entry`."""
     if not path.is_file():
         raise DataError(f"store file {path} is missing; prepare the store again")
     size = path.stat().st_size

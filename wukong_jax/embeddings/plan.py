@@ -1,7 +1,6 @@
 """Tables of one width and one update rule stacked into one array: one gather and one update each."""
 
 import dataclasses
-import re
 
 from wukong_jax.config.checks import check_unique
 from wukong_jax.config.optimizer import TableRule, TablesConfig
@@ -83,7 +82,7 @@ def plan_embeddings(schema: DatasetSchema, specs: TableSpecs, config: TablesConf
     Errors: a table that no rule matches, a lookup of an unknown table or feature, more rows than int32 ids reach.
     """
     check_unique("embedding plan: tables", [table.name for table in specs.tables])
-    rules = {table.name: _rule_of(table, config) for table in specs.tables}
+    rules = {table.name: config.rule_of(table.name, table.rows) for table in specs.tables}
     groups: dict[tuple[int, TableRule], list[TableSpec]] = {}
     for table in specs.tables:
         groups.setdefault((table.width, rules[table.name]), []).append(table)
@@ -100,15 +99,6 @@ def plan_embeddings(schema: DatasetSchema, specs: TableSpecs, config: TablesConf
     if unknown:
         raise ConfigError(f"embedding plan: lookups of the tables {sorted(unknown)}, which are not declared")
     return EmbeddingPlan(tuple(stacks))
-
-
-def _rule_of(table: TableSpec, config: TablesConfig) -> TableRule:
-    for rule in config.rules:
-        if re.search(rule.pattern, table.name) and (rule.max_rows is None or table.rows <= rule.max_rows):
-            return rule
-    raise ConfigError(
-        f"tables.rules: no rule matches table {table.name!r} ({table.rows} rows); end the rules with TableRule('.*')"
-    )
 
 
 def _stack_name(width: int, rule: TableRule) -> str:

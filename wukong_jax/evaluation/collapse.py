@@ -6,7 +6,7 @@ width d if they spread evenly in all directions (as many random normal rows do),
 Rows that no training example read are left out: they still hold their random start, which would hide a collapse.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypedDict
 
 import jax
@@ -18,6 +18,7 @@ from wukong_jax.data.pipeline import BatchSource, steps_per_epoch
 from wukong_jax.data.store import Split
 from wukong_jax.embeddings.plan import EmbeddingPlan, Stack
 
+PlanOf = Callable[[Int[np.ndarray, "_ _"]], EmbeddingPlan]
 CHUNK = 2**22
 """Numbers of a table that are on the host at a time."""
 CHUNK_ROWS = 2**16
@@ -71,12 +72,15 @@ def table_abundance(
 
 
 def rows_seen(
-    plan: EmbeddingPlan, ids: Iterable[Int[np.ndarray, "_ id_columns"]]
+    plan: EmbeddingPlan, ids: Iterable[Int[np.ndarray, "_ _"]], plan_of: PlanOf | None = None
 ) -> dict[str, Bool[np.ndarray, "rows"]]:
-    """For each stack, which rows the examples read; ids below 0 read none."""
+    """For each stack, which rows the examples read; ids below 0 read none.
+
+    `plan_of` gives the lookups of ids that differ in their columns, as sequences cut to several lengths do.
+    """
     seen = {stack.name: np.zeros(stack.rows, bool) for stack in plan.stacks}
     for part in ids:
-        for stack in plan.stacks:
+        for stack in (plan_of(part) if plan_of else plan).stacks:
             for lookup in stack.lookups:
                 read = part[:, list(lookup.columns)]
                 seen[stack.name][read[read >= 0] + lookup.row_offset] = True
@@ -91,7 +95,7 @@ def trained_ids(split: Split, train: TrainConfig, shuffle: bool, step: int) -> I
     """
     if step >= steps_per_epoch(split, train.batch_size):
         for start in range(0, split.rows, CHUNK_ROWS):
-            yield np.asarray(split.columns["ids"][start : start + CHUNK_ROWS])
+            yield split.take(slice(start, start + CHUNK_ROWS)).ids
         return
     source = BatchSource(split, train.batch_size, train.seed, train.epochs, shuffle, 0, 1)
     for index in range(step):
@@ -105,11 +109,12 @@ def trained_abundance(
     train: TrainConfig,
     shuffle: bool,
     step: int,
+    plan_of: PlanOf | None = None,
 ) -> dict[str, Abundance]:
     """Information abundance of every table after `step` steps on a training split, over the rows they read."""
     if not plan.stacks:
         return {}
-    return table_abundance(plan, tables, rows_seen(plan, trained_ids(split, train, shuffle, step)))
+    return table_abundance(plan, tables, rows_seen(plan, trained_ids(split, train, shuffle, step), plan_of))
 
 
 def _chunks(stack: Stack, table: jax.Array) -> Iterator[tuple[int, np.ndarray]]:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from wukong_jax.evaluation.auc import MAX_EXAMPLES, AucState, compute_auc, init_auc, merge_auc, update_auc
+from wukong_jax.evaluation.compensated import add, sum_rows
 
 
 class MetricState(NamedTuple):
@@ -56,9 +57,9 @@ def update_metrics(
     # Equal to softplus(z) - y z for y of 0 or 1, without the difference of two large numbers.
     loss = jax.nn.softplus(jnp.where(labels > 0.5, -logits, logits))
     columns = [weights * loss, weights * jax.nn.sigmoid(logits), weights * labels, weights, present]
-    batch = _sum_rows(jnp.stack([column.astype(jnp.float32) for column in columns]))
+    batch = sum_rows(jnp.stack([column.astype(jnp.float32) for column in columns]))
     return MetricState(
-        sums=jnp.stack(_add((state.sums[0], state.sums[1]), batch)),
+        sums=jnp.stack(add((state.sums[0], state.sums[1]), batch)),
         nonfinite=state.nonfinite + jnp.sum(~finite, dtype=jnp.uint32),
         ranking=update_auc(state.ranking, logits, labels, present),
     )
@@ -66,7 +67,7 @@ def update_metrics(
 
 def merge_metrics(a: MetricState, b: MetricState) -> MetricState:
     """The state of both streams together: of two shards, hosts or splits; the order of the two does not matter."""
-    sums = jnp.stack(_add((a.sums[0], a.sums[1]), (b.sums[0], b.sums[1])))
+    sums = jnp.stack(add((a.sums[0], a.sums[1]), (b.sums[0], b.sums[1])))
     return MetricState(sums, a.nonfinite + b.nonfinite, merge_auc(a.ranking, b.ranking))
 
 
@@ -93,23 +94,3 @@ def compute_metrics(state: MetricState) -> dict[str, float]:
 
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator != 0 else math.nan
-
-
-def _add(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Sum of two numbers, each a float and its rounding error (Knuth's TwoSum, then renormalised)."""
-    total = a[0] + b[0]
-    shadow = total - a[0]
-    error = (a[0] - (total - shadow)) + (b[0] - shadow) + (a[1] + b[1])
-    high = total + error
-    return high, error - (high - total)
-
-
-def _sum_rows(values: Float[Array, "rows columns"]) -> tuple[Array, Array]:
-    """Compensated sum of each row, by a tree of sums over halves."""
-    columns = 1 << (values.shape[1] - 1).bit_length()
-    high = jnp.pad(values, ((0, 0), (0, columns - values.shape[1])))
-    low = jnp.zeros_like(high)
-    while high.shape[1] > 1:
-        half = high.shape[1] // 2
-        high, low = _add((high[:, :half], low[:, :half]), (high[:, half:], low[:, half:]))
-    return high[:, 0], low[:, 0]

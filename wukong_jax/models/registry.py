@@ -1,6 +1,7 @@
 """Which class, and which tables, belong to a model config: adding a model is one file and one row here.
 
-The contract: a module is called with `Inputs` and `train`, and returns float32 logits [batch, tasks];
+The contract: a module is called with `Inputs` and `train`, and returns float32 logits [batch, tasks], those of
+sequences the vectors of the next items [batch, length, width];
 its tables are declared beside it, so that they live outside the module's parameters.
 """
 
@@ -23,6 +24,7 @@ from wukong_jax.config.baselines import (
     XDeepFMConfig,
 )
 from wukong_jax.config.models import FactorizationMachineConfig, LogisticRegressionConfig, ModelConfig, WukongConfig
+from wukong_jax.config.sequential import HSTUConfig, LlamaConfig, SASRecConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.embeddings.specs import TableSpecs
 from wukong_jax.models.afn import AFN, afn_tables
@@ -39,6 +41,7 @@ from wukong_jax.models.logistic_regression import LogisticRegression, weight_tab
 from wukong_jax.models.masknet import MaskNet
 from wukong_jax.models.wukong import Wukong
 from wukong_jax.models.xdeepfm import XDeepFM, xdeepfm_tables
+from wukong_jax.sequential.model import NextItemModel, item_tables
 
 
 class Entry(NamedTuple):
@@ -69,6 +72,8 @@ def _on_embeddings(
     return Entry(build, tables)
 
 
+NEXT_ITEM = Entry(lambda config, schema: NextItemModel(config), item_tables)
+
 REGISTRY: dict[type, Entry] = {
     WukongConfig: Entry(_wukong, _embedding_tables),
     LogisticRegressionConfig: Entry(
@@ -89,6 +94,7 @@ REGISTRY: dict[type, Entry] = {
     XDeepFMConfig: _on_embeddings(XDeepFM, xdeepfm_tables),
     MaskNetConfig: _on_embeddings(MaskNet),
     FinalNetConfig: _on_embeddings(FinalNet),
+    **dict.fromkeys((SASRecConfig, HSTUConfig, LlamaConfig), NEXT_ITEM),
 }
 
 

@@ -22,12 +22,18 @@ from wukong_jax.config.baselines import (
 )
 from wukong_jax.config.layers import EmbeddingConfig
 from wukong_jax.config.models import FactorizationMachineConfig, LogisticRegressionConfig, ModelConfig, WukongConfig
+from wukong_jax.config.sequential import BackboneConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.models.embedding_layer import count_embeddings
+from wukong_jax.sequential.cost import backbone_cost
+from wukong_jax.sequential.schema import TIMES
 
 
 def forward_flops(model: ModelConfig, schema: DatasetSchema) -> int:
     """Forward FLOPs per example, the sum of `describe_cost(...).forward_flops`."""
+    if isinstance(model, BackboneConfig):
+        times = TIMES in [feature.name for feature in schema.multi_hot]
+        return model.max_length * backbone_cost(model, times=times).forward_flops
     formula = FORMULAS[type(model)]
     if isinstance(model, LogisticRegressionConfig | FactorizationMachineConfig):
         return formula(model, schema, 0)

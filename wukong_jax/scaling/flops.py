@@ -96,8 +96,8 @@ def describe_cost(config: RunConfig) -> Cost:
     model_config = config.model
     if isinstance(model_config, WukongConfig):  # the paper's formulas: the same count on every platform
         model_config = dataclasses.replace(model_config, implementation="reference")
-    model = build_model(model_config, config.schema)
-    plan = plan_embeddings(config.schema, table_specs(config.model, config.schema), config.tables)
+    model = build_model(model_config, config.batch_schema)
+    plan = plan_embeddings(config.batch_schema, table_specs(config.model, config.batch_schema), config.tables)
     variables = jax.eval_shape(lambda key: init_variables(model, plan, config, key), jax.random.key(0))
     tables = {stack.name: jax.ShapeDtypeStruct((stack.rows, stack.width), jnp.float32) for stack in plan.stacks}
     batch = jax.eval_shape(lambda: blank_batch(config, 1))

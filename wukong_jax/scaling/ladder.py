@@ -60,19 +60,19 @@ def rung(base: RunConfig, training_flops: int | float, *, memory_bytes: int | No
 
 def smallest_rung(base: RunConfig) -> RunConfig:
     """The first rung of the base's ladder; raises `ConfigError` for a model without one."""
-    first = next(shapes(base.model, base.schema))
+    first = next(shapes(base.model, base.batch_schema))
     return dataclasses.replace(base, model=first.at(0))
 
 
 def training_flops_of(base: RunConfig, model: ModelConfig) -> int:
     """Training FLOPs per example of a model on the base's schema."""
-    return TRAINING_FACTOR * forward_flops(model, base.schema)
+    return TRAINING_FACTOR * forward_flops(model, base.batch_schema)
 
 
 def _rising(base: RunConfig) -> Iterator[tuple[int, Shape]]:
     """(FLOPs at its entry, shape) of the ladder's shapes, without those that start no higher than one before."""
     highest = 0
-    for shape in shapes(base.model, base.schema):
+    for shape in shapes(base.model, base.batch_schema):
         flops = training_flops_of(base, shape.at(0))
         if flops > highest:
             highest = flops

@@ -174,7 +174,7 @@ def examples_of(config: RunConfig, rows: int | None) -> int | None:
     train = config.train
     if rows is None:
         return None if train.max_steps is None else train.max_steps * train.batch_size
-    return min(train.epochs * (rows // train.batch_size), train.max_steps or sys.maxsize) * train.batch_size
+    return min(config.epochs * (rows // train.batch_size), train.max_steps or sys.maxsize) * train.batch_size
 
 
 def _vary(

@@ -10,8 +10,7 @@ from typing import Any
 
 from wukong_jax.config.codec import to_plain
 from wukong_jax.config.run import RunConfig
-from wukong_jax.data.obtain_store import store_path
-from wukong_jax.data.store import open_store
+from wukong_jax.config.sequences import SequencesConfig
 from wukong_jax.errors import DataError
 from wukong_jax.scaling.memory import step_memory
 from wukong_jax.scaling.sweep import examples_of
@@ -21,6 +20,7 @@ from wukong_jax.scaling.sweep_processes import machine_memory, start_worker
 from wukong_jax.scaling.sweep_records import Known
 from wukong_jax.scaling.sweep_runner import POLL_SECONDS, Places
 from wukong_jax.scaling.sweep_timing import Timing, interpolate, measuring_order
+from wukong_jax.training.data import data_path, open_data
 from wukong_jax.training.record import read_records
 from wukong_jax.training.run import CHECKPOINTS, RECORD_FILE, holds_run
 
@@ -64,17 +64,18 @@ class Forecast:
 def forecasts(runs: Sequence[PlannedRun], known: Known, places: Places, measured: Measured) -> list[Forecast]:
     """Each run with its state, and what is left of it to do."""
     timings = interpolate(runs, measured.timings)
-    rows: dict[pathlib.Path, dict[str, int]] = {}
+    rows: dict[tuple[pathlib.Path, SequencesConfig | None], dict[str, int]] = {}
     found = []
     for run in runs:
-        path = store_path(run.config.data, run.config.schema)
-        if path not in rows:
-            splits = open_store(path, verify=False).splits if path.exists() else {}
-            rows[path] = {name: split.rows for name, split in splits.items()}
-        examples = examples_of(run.config, rows[path].get("train"))
+        path = data_path(run.config)
+        data = path, run.config.sequences
+        if data not in rows:
+            splits = open_data(run.config, path, verify=False).splits if path.exists() else {}
+            rows[data] = {name: split.rows for name, split in splits.items()}
+        examples = examples_of(run.config, rows[data].get("train"))
         state, done = _state(run, known, places, examples)
         memory = step_memory(run.config, run.cost, measured.platform).total
-        seconds = _seconds(run.config, (examples or 0) - done, rows[path], timings.get(step_key(run.config)))
+        seconds = _seconds(run.config, (examples or 0) - done, rows[data], timings.get(step_key(run.config)))
         over = state.startswith(("recorded", "diverged", "finished"))
         left = 0.0 if over else None if examples is None else seconds
         found.append(Forecast(run, state, examples, done, memory, left))

@@ -65,14 +65,14 @@ def shard(runs: Sequence[PlannedRun], part: int, parts: int) -> list[PlannedRun]
     """Part 1 to `parts` of the runs, in their order: every run is in one part, whatever is done already.
 
     The parts have about the same FLOPs: each run, the most expensive first, goes to the part with the least so far.
-    A run's FLOPs are those of an example x train.max_steps x batch size where every run has max_steps, else x epochs,
-    so that machines agree before the data are there.
+    A run's FLOPs are those of an example x train.max_steps x batch size where every run has max_steps, else x its
+    epochs, so that machines agree before the data are there.
     """
     bounded = all(run.config.train.max_steps for run in runs)
 
     def work(run: PlannedRun) -> int:
         train = run.config.train
-        return run.cost.training_flops * ((train.max_steps or 0) * train.batch_size if bounded else train.epochs)
+        return run.cost.training_flops * ((train.max_steps or 0) * train.batch_size if bounded else run.config.epochs)
 
     loads = [(0, 0, index) for index in range(parts)]  # FLOPs, runs, which part
     mine = set()

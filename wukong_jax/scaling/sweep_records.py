@@ -16,12 +16,11 @@ import wukong_jax
 from wukong_jax.comparison.records import RecordedRun, check_numerics, portable, read_folder, record_path
 from wukong_jax.config.codec import from_plain, to_plain
 from wukong_jax.config.run import RunConfig
-from wukong_jax.data.obtain_store import store_path
-from wukong_jax.data.store import open_store
 from wukong_jax.errors import ConfigError, DataError
 from wukong_jax.files import write_text
 from wukong_jax.scaling.flops import describe_cost
 from wukong_jax.scaling.sweep import Point, Sweep
+from wukong_jax.training.data import data_path, open_data
 from wukong_jax.training.record import RECORD_VERSION, write_records
 
 FAILED = ".failed.json"
@@ -122,9 +121,9 @@ def check_same_data(sweep: Sweep, records: Mapping[str, RecordedRun]) -> None:
         run = records.get(point.config.identity_hash())
         if run is None:
             continue
-        path = store_path(point.config.data, point.config.schema)
+        path = data_path(point.config)
         if path not in digests:
-            digests[path] = open_store(path, verify=False).digest if path.exists() else None
+            digests[path] = open_data(point.config, path, verify=False).digest if path.exists() else None
         if digests[path] not in (None, run.record["store_digest"]):
             raise DataError(
                 f"records {run.path}: trained on other data than store {path} now holds; restore that store, or keep "

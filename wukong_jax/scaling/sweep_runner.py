@@ -7,7 +7,6 @@ the command may be killed at any moment, and several of them may share the folde
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import pathlib
 import shutil
 import signal
@@ -20,13 +19,14 @@ import rich.console
 
 from wukong_jax.comparison.records import record_path
 from wukong_jax.config.codec import to_plain
-from wukong_jax.data.obtain_store import obtain_store, store_path
 from wukong_jax.data.pipeline import steps_per_epoch
 from wukong_jax.errors import BusyError, ConfigError
 from wukong_jax.scaling.sweep_plan import PlannedRun
 from wukong_jax.scaling.sweep_processes import Worker, start_worker
 from wukong_jax.scaling.sweep_records import Known, failure_path
 from wukong_jax.scaling.sweep_worker import STOPPED, TAKEN
+from wukong_jax.training.data import data_path, obtain_data
+from wukong_jax.training.loop import FALLING
 from wukong_jax.training.record import read_records
 from wukong_jax.training.run import CHECKPOINTS, check_validation, default_folder, only_process
 
@@ -82,34 +82,22 @@ def prepare_data(runs: Sequence[PlannedRun], console: rich.console.Console) -> N
     stores = {}
     for run in runs:
         config = run.config
-        path = store_path(config.data, config.schema)
+        path = data_path(config)
+        data = path, config.sequences
         try:
-            if path not in stores:
-                with _others_waiting(path):
-                    stores[path] = obtain_store(config.data, config.schema, console)
-            check_validation(config, stores[path])
+            if data not in stores:
+                stores[data] = obtain_data(config, console)
+            check_validation(config, stores[data])
         except ConfigError as error:
             raise ConfigError(f"{run.point}: {error}") from error
-        split, train = stores[path].split("train"), run.config.train
-        steps = train.epochs * steps_per_epoch(split, train.batch_size)
+        split, train = stores[data].split("train"), run.config.train
+        steps = config.epochs * steps_per_epoch(split, train.batch_size)
         if (train.max_steps or 1) > steps:
             raise ConfigError(
                 f"{run.point}: train.max_steps {train.max_steps} in batches of {train.batch_size}, but train.epochs "
-                f"{train.epochs} of the {split.rows:,} training rows of {path} are {steps} steps; make a larger store, "
-                "or take fewer examples"
+                f"{config.epochs} of the {split.rows:,} training rows of {path} are {steps} steps; make a larger "
+                "store, or take fewer examples"
             )
-
-
-@contextlib.contextmanager
-def _others_waiting(store: pathlib.Path) -> Iterator[None]:
-    """Keep the sweeps of other shards from making the same store at the same time."""
-    if store.exists():
-        yield
-        return
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with store.with_name(f".{store.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def statuses_of(runs: Sequence[PlannedRun], known: Known) -> list[Status]:
@@ -222,7 +210,7 @@ def _look_up(status: Status, places: Places) -> bool:
 
 def _take_record(status: Status, record: dict[str, Any]) -> None:
     results = record["results"].get("test") or record["results"].get("valid") or {}
-    scores = [value for name, value in results.items() if name.partition("/")[0] == "logloss" and value is not None]
+    scores = [value for name, value in results.items() if name.partition("/")[0] in FALLING and value is not None]
     status.state, status.seconds, status.said = "recorded", record["wall_seconds"], ""
     status.logloss = sum(scores) / len(scores) if scores else None
 

@@ -12,10 +12,9 @@ import numpy as np
 from wukong_jax.config.codec import from_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
-from wukong_jax.data.obtain_store import store_path
-from wukong_jax.data.store import open_store
 from wukong_jax.errors import UserError
 from wukong_jax.scaling.sweep_plan import PlannedRun, step_key
+from wukong_jax.training.data import data_path, open_data
 from wukong_jax.training.program import build_program
 
 STEPS, SECONDS = 10, 3.0
@@ -119,10 +118,10 @@ def measure(config: RunConfig) -> Timing:
 
 
 def _some_batch(config: RunConfig) -> Batch:
-    schema, rows = config.schema, config.train.batch_size
-    path = store_path(config.data, schema)
+    schema, rows = config.batch_schema, config.train.batch_size
+    path = data_path(config)
     if path.exists():
-        split = open_store(path, verify=False).split("train")
+        split = open_data(config, path, verify=False).split("train")
         return split.take(np.arange(rows) % split.rows)
     rng = np.random.default_rng(0)
     ids = np.zeros((rows, schema.id_columns), np.int32)

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 Design = Callable[[Float[np.ndarray, "candidates nonlinear"]], Float[np.ndarray, "candidates columns points"]]
 Solver = Callable[
@@ -29,6 +29,8 @@ RANK_TOLERANCE = 1e-10
 """A column whose part outside the span of those before it is shorter than this share of it counts as dependent."""
 CHUNK = 3_000_000
 """Array elements that a step of the grid search may hold."""
+BASINS = 16
+"""Local minima of the grid that are looked into."""
 ROUNDS = 30
 """Refinements of the grid's best cell: each halves it at most, so 2^-30 of a cell is the best that is reached."""
 
@@ -101,19 +103,67 @@ def search(
     rounds: int = ROUNDS,
 ) -> Solution:
     """The optimum of every problem; with `starts` only what lies around them is searched, not the whole grid."""
-    solve = solver or least_squares(model.nonnegative)
-    ends = np.array([len(axis) - 1.0 for axis in model.axes])
     if starts is None:
-        centre = _best_of_grid(model, targets, weights, solve)
+        centre = _best_of_grid(model, targets, weights, solver)
     else:
         centre = np.empty_like(starts)
         for k, axis in enumerate(model.axes):
             centre[:, k] = np.interp(starts[:, k], axis, np.arange(len(axis)))
-    if model.axes:
-        centre = _refine(model, targets, weights, solve, centre, rounds)
-    values = _values(model, centre)
-    linear, objective = solve(model.design(values), targets, weights)
-    return Solution(values, linear, objective, (centre < 1e-3) | (centre > ends - 1e-3))
+    return _finish(model, targets, weights, solver, centre, rounds)
+
+
+def search_basins(
+    model: Separable, targets: Float[np.ndarray, "points"], weights: Float[np.ndarray, "points"] | None = None
+) -> Solution:
+    """The optimum of one problem, refined from all local minima of the grid (the `BASINS` lowest of them).
+
+    For exact or nearly exact data: the grid's best place can lie in a basin whose bottom is not the lowest.
+    """
+    root = np.ones_like(targets) if weights is None else np.sqrt(weights)
+    places = _places(model)
+    rows = max(1, CHUNK // ((len(model.linear) + 1) * len(targets)))
+    objective = np.concatenate(
+        [
+            _squares_of_all(
+                model.design(_values(model, places[start : start + rows])) * root,
+                (targets * root)[None],
+                model.nonnegative,
+            )[:, 0]
+            for start in range(0, len(places), rows)
+        ]
+    )
+    grid = np.pad(objective.reshape([len(axis) for axis in model.axes]), 1, constant_values=np.inf)
+    inner = grid[(slice(1, -1),) * len(model.axes)]
+    lowest = np.ones(inner.shape, bool)
+    for shift in itertools.product((-1, 0, 1), repeat=len(model.axes)):
+        around = tuple(slice(1 + step, size - 1 + step) for step, size in zip(shift, grid.shape, strict=True))
+        lowest &= inner <= grid[around]
+    minima = np.flatnonzero(lowest)
+    minima = minima[np.argsort(objective[minima], kind="stable")][:BASINS]
+    copies = (len(minima), 1)
+    share = None if weights is None else np.tile(weights, copies)
+    found = _finish(model, np.tile(targets, copies), share, None, places[minima], ROUNDS)
+    best = [int(np.argmin(found.objective))]
+    return Solution(found.nonlinear[best], found.linear[best], found.objective[best], found.at_bound[best])
+
+
+def search_without_each(
+    model: Separable,
+    targets: Float[np.ndarray, "points"],
+    groups: Int[np.ndarray, "points"],
+    *,
+    rounds: int = ROUNDS,
+) -> Solution:
+    """The optimum without the points of group 0, of group 1 and so on: every refit of a leave-one-out test.
+
+    The same as `search` with weights 0 and 1, but on the grid all refits share one factorisation: without the rows g of
+    an orthonormal basis Q, with residuals r, the sum of squares is less by r_g' (I - Q_g Q_g')^-1 r_g.
+    """
+    weights = (groups[None] != np.arange(groups.max() + 1)[:, None]).astype(float)
+    centre = _lowest_place(
+        model, lambda design: _squares_without_each(design, targets, groups, model.nonnegative), len(targets)
+    )
+    return _finish(model, np.tile(targets, (len(weights), 1)), weights, None, centre, rounds)
 
 
 def unidentified(
@@ -146,6 +196,24 @@ def unidentified(
     return tuple(name for name, quiet in zip(names, silent, strict=True) if quiet or name in loose)
 
 
+def _finish(
+    model: Separable,
+    targets: Float[np.ndarray, "problems points"],
+    weights: Float[np.ndarray, "problems points"] | None,
+    solver: Solver | None,
+    centre: Float[np.ndarray, "problems nonlinear"],
+    rounds: int,
+) -> Solution:
+    """The optimum of every problem around its place on the grid."""
+    solve = solver or least_squares(model.nonnegative)
+    ends = np.array([len(axis) - 1.0 for axis in model.axes])
+    if model.axes:
+        centre = _refine(model, targets, weights, solve, centre, rounds)
+    values = _values(model, centre)
+    linear, objective = solve(model.design(values), targets, weights)
+    return Solution(values, linear, objective, (centre < 1e-3) | (centre > ends - 1e-3))
+
+
 def _supports(nonnegative: tuple[bool, ...]) -> Iterator[list[int]]:
     for used in itertools.product((True, False), repeat=sum(nonnegative)):
         choice = iter(used)
@@ -155,7 +223,19 @@ def _supports(nonnegative: tuple[bool, ...]) -> Iterator[list[int]]:
 def _free_least_squares(
     columns: list[np.ndarray], targets: np.ndarray
 ) -> tuple[list[np.ndarray], Float[np.ndarray, "*both points"]]:
-    """Coefficients and residual by Gram-Schmidt, twice for accuracy; a dependent column gets the coefficient 0."""
+    """Coefficients and residual by Gram-Schmidt; a dependent column gets the coefficient 0."""
+    directions, triangle = _orthonormal(columns)
+    residual = targets
+    shares = []
+    for direction in directions:
+        share = np.einsum("...n,...n->...", direction, residual)
+        residual = residual - share[..., None] * direction
+        shares.append(share)
+    return _coefficients(triangle, shares), residual
+
+
+def _orthonormal(columns: list[np.ndarray]) -> tuple[list[np.ndarray], dict[tuple[int, int], np.ndarray]]:
+    """Q and R of the columns by Gram-Schmidt, twice for accuracy; a dependent column: 0 in Q, infinite in R."""
     directions: list[np.ndarray] = []
     triangle: dict[tuple[int, int], np.ndarray] = {}
     for j, column in enumerate(columns):
@@ -170,19 +250,72 @@ def _free_least_squares(
         independent = length > RANK_TOLERANCE * whole
         triangle[j, j] = np.where(independent, length, np.inf)
         directions.append(np.where(independent[..., None], rest, 0.0) / np.where(independent, length, 1.0)[..., None])
-    residual = targets
-    shares = []
-    for direction in directions:
-        share = np.einsum("...n,...n->...", direction, residual)
-        residual = residual - share[..., None] * direction
-        shares.append(share)
-    found: list[np.ndarray] = [np.zeros(())] * len(columns)
-    for j in reversed(range(len(columns))):
+    return directions, triangle
+
+
+def _coefficients(triangle: dict[tuple[int, int], np.ndarray], shares: list[np.ndarray]) -> list[np.ndarray]:
+    """Solve R c = Q' y from the last column on."""
+    found: list[np.ndarray] = [np.zeros(())] * len(shares)
+    for j in reversed(range(len(shares))):
         above = shares[j]
-        for later in range(j + 1, len(columns)):
+        for later in range(j + 1, len(shares)):
             above = above - triangle[j, later] * found[later]
         found[j] = above / triangle[j, j]
-    return found, residual
+    return found
+
+
+def _squares_of_all(
+    design: Float[np.ndarray, "candidates columns points"],
+    targets: Float[np.ndarray, "problems points"],
+    nonnegative: tuple[bool, ...],
+) -> Float[np.ndarray, "candidates problems"]:
+    """Sums of squares of every candidate and problem, as |y|^2 - |Q' y|^2: one matrix product a column.
+
+    Digits below 1e-16 |y|^2 are lost, which matters to no grid; the refinement takes the residual itself.
+    """
+    total = np.sum(targets**2, axis=1)
+    best = np.full((len(design), len(targets)), np.inf)
+    for columns in _supports(nonnegative):
+        directions, triangle = _orthonormal([design[:, column] for column in columns])
+        shares = [direction @ targets.T for direction in directions]
+        squares = total - sum(share**2 for share in shares)
+        if any(nonnegative[column] for column in columns):
+            found = _coefficients({place: value[:, None] for place, value in triangle.items()}, shares)
+            for column, value in zip(columns, found, strict=True):
+                if nonnegative[column]:
+                    squares = np.where(value >= 0, squares, np.inf)
+        best = np.minimum(best, squares)
+    return best
+
+
+def _squares_without_each(
+    design: Float[np.ndarray, "candidates columns points"],
+    targets: Float[np.ndarray, "points"],
+    groups: Int[np.ndarray, "points"],
+    nonnegative: tuple[bool, ...],
+) -> Float[np.ndarray, "candidates groups"]:
+    """Sums of squares of every candidate without the points of each group; infinite where those decide a column."""
+    best = np.full((len(design), groups.max() + 1), np.inf)
+    for columns in _supports(nonnegative):
+        directions, triangle = _orthonormal([design[:, column] for column in columns])
+        basis = np.stack(directions, axis=1) if columns else np.zeros((len(design), 0, len(targets)))
+        shares = basis @ targets
+        residual = targets - np.einsum("kc,kcn->kn", shares, basis)
+        whole = np.einsum("kn,kn->k", residual, residual)
+        for group in range(best.shape[1]):
+            rows = np.flatnonzero(groups == group)
+            part, rest = basis[:, :, rows], residual[:, rows]
+            left = np.eye(len(rows)) - np.einsum("kcm,kcn->kmn", part, part)
+            decides = np.linalg.det(left) < RANK_TOLERANCE
+            left[decides] = np.eye(len(rows))
+            error = np.linalg.solve(left, rest[..., None])[..., 0]
+            squares = np.where(decides, np.inf, whole - np.einsum("km,km->k", rest, error))
+            without = shares - np.einsum("kcm,km->kc", part, error)
+            for column, value in zip(columns, _coefficients(triangle, list(without.T)), strict=True):
+                if nonnegative[column]:
+                    squares = np.where(value >= 0, squares, np.inf)
+            best[:, group] = np.minimum(best[:, group], squares)
+    return best
 
 
 def _values(
@@ -195,21 +328,49 @@ def _values(
     return values
 
 
-def _best_of_grid(
-    model: Separable, targets: np.ndarray, weights: np.ndarray | None, solve: Solver
+def _places(model: Separable) -> Float[np.ndarray, "grid nonlinear"]:
+    return np.array(list(itertools.product(*(range(len(axis)) for axis in model.axes))), float)
+
+
+def _lowest_place(
+    model: Separable,
+    objective: Callable[[Float[np.ndarray, "candidates columns points"]], Float[np.ndarray, "candidates problems"]],
+    width: int,
 ) -> Float[np.ndarray, "problems nonlinear"]:
-    places = np.array(list(itertools.product(*(range(len(axis)) for axis in model.axes))), float)
-    if len(places) == 1:  # nothing to choose from: a model without nonlinear parameters
-        return places.repeat(len(targets), axis=0)
+    """The grid's place of each problem's lowest objective, so many at a time that `width` numbers a column fit."""
+    places = _places(model)
+    lowest, best = np.full(1, np.inf), np.zeros(1, int)
+    rows = max(1, CHUNK // ((len(model.linear) + 1) * width))
+    for start in range(0, len(places), rows):
+        values = objective(model.design(_values(model, places[start : start + rows])))
+        winner = np.argmin(values, axis=0)
+        found = values[winner, np.arange(values.shape[1])]
+        best = np.where(found < lowest, start + winner, best)
+        lowest = np.minimum(lowest, found)
+    return places[best]
+
+
+def _best_of_grid(
+    model: Separable, targets: np.ndarray, weights: np.ndarray | None, solver: Solver | None
+) -> Float[np.ndarray, "problems nonlinear"]:
+    """The grid's best place of every problem; without weights and solver all problems share one factorisation."""
+    if not model.axes:  # nothing to choose from
+        return np.zeros((len(targets), 0))
+    if weights is None and solver is None:
+        return _lowest_place(
+            model, lambda design: _squares_of_all(design, targets, model.nonnegative), max(targets.shape)
+        )
+    places = _places(model)
+    solve = solver or least_squares(model.nonnegative)
     design = model.design(_values(model, places))
     size = max(1, CHUNK // (len(places) * targets.shape[1]))
-    best = []
+    parts = []
     for start in range(0, len(targets), size):
         part = slice(start, start + size)
         share = None if weights is None else weights[None, part]
         _, objective = solve(design[:, None], targets[None, part], share)
-        best.append(np.argmin(objective, axis=0))
-    return places[np.concatenate(best)]
+        parts.append(np.argmin(objective, axis=0))
+    return places[np.concatenate(parts)]
 
 
 def _refine(

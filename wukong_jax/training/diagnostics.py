@@ -21,9 +21,10 @@ from wukong_jax.embeddings.optimizers import update_rows
 from wukong_jax.embeddings.plan import EmbeddingPlan, Stack
 from wukong_jax.models.layers import Dropout
 from wukong_jax.training.micro_batch import split
+from wukong_jax.training.objective import Objective
 from wukong_jax.training.optim import parameter_path, schedule
 from wukong_jax.training.state import TrainState, make_inputs
-from wukong_jax.training.step import flat_rows, gradients, touched_ids, update_dense
+from wukong_jax.training.step import flat_rows, gradients, step_key, touched_ids, update_dense
 
 SPLIT = "diagnostics"
 """The name under which the figures stand in a run's history."""
@@ -34,7 +35,7 @@ _Squares = dict[str, tuple[jax.Array, jax.Array, jax.Array]]
 
 def make_diagnose(
     model: nn.Module,
-    plan: EmbeddingPlan,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     config: RunConfig,
     total_steps: int,
@@ -55,8 +56,9 @@ def make_diagnose(
 
     def diagnose(state: TrainState, batch: Batch) -> Figures:
         rows = batch.ids.shape[0]
-        parts = split(batch, rows // part_of(rows))
-        found = gradients(model, plan, config, state, parts)
+        parts = objective.prepare(split(batch, rows // part_of(rows)), step_key(state))
+        plan = objective.training_plan(parts.ids)
+        found = gradients(model, plan, objective, state, parts)
         ids = touched_ids(plan, parts)
         dense = update_dense(plan, optimizer, state, found, ids)
         squares = _dense_squares(plan, dense.before, dense.gradients, dense.after)

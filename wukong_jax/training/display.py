@@ -9,6 +9,7 @@ import rich.table
 from rich.markup import escape
 
 SCORES = {"logloss": "LogLoss", "auc": "AUC", "gauc": "gAUC", "ne": "NE", "calibration": "calibration"}
+SCORES |= {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR", "loss": "loss"}
 
 
 @runtime_checkable  # so that annotations can be checked in tests
@@ -101,11 +102,13 @@ def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:
     for split in splits:
         scores.add_column(split, justify="right")
     for name in dict.fromkeys(name for split in splits for name in record["results"][split]):
-        base, _, label = name.partition("/")
+        metric, _, label = name.partition("/")
+        base, at, cutoff = metric.partition("@")
         if base in SCORES:
             values = (record["results"][split].get(name) for split in splits)
             scores.add_row(
-                f"{SCORES[base]} {label}".strip(), *("-" if value is None else f"{value:.5f}" for value in values)
+                f"{SCORES[base]}{at}{cutoff} {label}".strip(),
+                *("-" if value is None else f"{value:.5f}" for value in values),
             )
     floor = record["best_possible"] or {}
     for name in (name for name in SCORES if floor and all(name in floor[split] for split in splits)):

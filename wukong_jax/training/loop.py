@@ -19,7 +19,6 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.data.pipeline import steps_per_epoch, to_device, training_batches
 from wukong_jax.data.store import Store
 from wukong_jax.errors import TrainingError
-from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
 from wukong_jax.training.checkpoint import Checkpoints
 from wukong_jax.training.diagnostics import SPLIT as DIAGNOSTICS
@@ -31,7 +30,11 @@ from wukong_jax.training.progress import Progress
 from wukong_jax.training.spikes import SpikeDetector, detector_after
 from wukong_jax.training.state import TrainState
 
-VALIDATION = "valid"
+VALIDATION, TEST = "valid", "test"
+FALLING = ("logloss", "loss")
+"""Scores that are better when lower."""
+SHOWN = ("auc", "logloss", "hr", "ndcg", "loss")
+"""Scores in the messages of an evaluation."""
 
 # One bad value in any part of the state makes every later step worthless.
 _all_finite = jax.jit(
@@ -56,14 +59,14 @@ def has_validation(store: Store) -> bool:
 
 
 def monitored(metrics: dict[str, Any], monitor: str) -> float:
-    """The score that chooses, higher is better: the mean of the metric over the labels, of LogLoss its negative."""
+    """The score that chooses, higher is better: the mean of the metric over the labels, of a loss its negative."""
     values = [metrics[name] for name in metrics if name.partition("/")[0] == monitor]
-    return sum(values) / len(values) * (1 if monitor == "auc" else -1)
+    return sum(values) / len(values) * (-1 if monitor in FALLING else 1)
 
 
 def total_steps(config: RunConfig, store: Store) -> int:
     """Steps of the whole run."""
-    steps = config.train.epochs * steps_per_epoch(store.split("train"), config.train.batch_size)
+    steps = config.epochs * steps_per_epoch(store.split("train"), config.train.batch_size)
     return min(steps, config.train.max_steps or steps)
 
 
@@ -152,7 +155,7 @@ class Loop:
             raise _diverged(f"the loss is {loss}", self.progress.step)
         examples_per_second, waiting = clock.lap(config.batch_size)
         self.display.update(self.progress.step, loss, examples_per_second, waiting)
-        self._record("train", {"logloss": loss})
+        self._record("train", {self.program.objective.loss_name: loss})
         spike = spikes.see(self.progress.step, loss) if since == config.log_every_steps else None
         if spike is not None:
             self.display.message(
@@ -171,10 +174,10 @@ class Loop:
             blank = tuple(init_metrics() for _ in self.state.progressive)
             self.state = dataclasses.replace(self.state, progressive=blank)
         if not has_validation(self.store):
+            if self.program.config.sequences is not None:  # nothing is chosen by it, but it is what others print
+                self._watch(TEST)
             return None
-        evaluate = lambda states, batch: self.program.eval_step(self.state, states, batch)  # noqa: E731
-        metrics = evaluate_split(evaluate, self.store.split(VALIDATION), config.eval_batch_size)
-        self._record(VALIDATION, metrics)
+        metrics = self._evaluate(VALIDATION)
         score = monitored(metrics, config.monitor)
         if not math.isfinite(score):
             raise _diverged(f"validation {config.monitor} is {score}", self.progress.step)
@@ -183,6 +186,17 @@ class Loop:
         self.state = dataclasses.replace(self.state, learning_rate_scale=scale)
         self.display.message(f"step {self.progress.step}: validation {_shown(metrics)}{'  (best)' if best else ''}")
         return score if best else None
+
+    def _watch(self, split: str) -> None:
+        """Evaluate a split for the record only."""
+        self.display.message(f"step {self.progress.step}: {split} {_shown(self._evaluate(split))}")
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        evaluate = lambda states, batch: self.program.eval_step(self.state, states, batch)  # noqa: E731
+        rows, size = self.store.split(split), self.program.config.train.eval_batch_size
+        metrics = self.program.objective.evaluate(evaluate, rows, size)
+        self._record(split, metrics)
+        return metrics
 
     def _record(self, split: str, metrics: dict[str, float]) -> None:
         self.progress.record(split, self.progress.step, metrics)
@@ -293,4 +307,5 @@ def _by_task(labels: tuple[str, ...], metrics: list[dict[str, float]]) -> dict[s
 
 
 def _shown(metrics: dict[str, float]) -> str:
-    return "  ".join(f"{name} {metrics[name]:.5f}" for name in metrics if name.partition("/")[0] in ("auc", "logloss"))
+    names = (name for name in metrics if name.partition("/")[0].partition("@")[0] in SHOWN)
+    return "  ".join(f"{name} {metrics[name]:.5f}" for name in names)

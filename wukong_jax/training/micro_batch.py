@@ -75,7 +75,7 @@ def _examples_in_cache(config: RunConfig) -> int:
         return 2**31  # nothing is gained by cutting
     model = config.model
     layers = [model.layer(index) for index in range(model.num_layers)]
-    inputs = count_embeddings(config.schema, model.embedding)
+    inputs = count_embeddings(config.batch_schema, model.embedding)
     n = max([inputs, *(layer.num_fmb + layer.num_lcb for layer in layers)])
     return min(max(64, CPU_BYTES // (4 * n * model.width)), CPU_EXAMPLES)
 

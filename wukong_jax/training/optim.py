@@ -35,7 +35,7 @@ def dense_optimizer(config: OptimizerConfig, plan: EmbeddingPlan, total_steps: i
     factor = schedule(config.schedule, total_steps)
     stacks = {stack.name: stack.rule for stack in plan.dense}
     parts = {f"rule_{i}": _parameter_update(config, rule, factor) for i, rule in enumerate(config.rules)}
-    parts |= {f"table_{name}": _table_update(rule, factor) for name, rule in stacks.items()}
+    parts |= {f"table_{name}": _table_update(rule, factor, config.adam_b2) for name, rule in stacks.items()}
 
     def penalty(tree: Any) -> Any:
         rules = {f"rule_{i}": rule.l2 for i, rule in enumerate(config.rules)}
@@ -75,20 +75,20 @@ def _parameter_update(
     config: OptimizerConfig, rule: ParameterRule, factor: optax.Schedule
 ) -> optax.GradientTransformation:
     rate = config.learning_rate * rule.learning_rate_scale
-    steps = [_direction(config.name, 0.1)]
+    steps = [_direction(config.name, 0.1, config.adam_b2)]
     if config.name == "adamw":
         steps.append(optax.add_decayed_weights(config.weight_decay))
     return optax.chain(*steps, optax.scale_by_schedule(lambda step: -rate * factor(step)))
 
 
-def _table_update(rule: TableRule, factor: optax.Schedule) -> optax.GradientTransformation:
-    direction = _direction(rule.name, rule.initial_accumulator)
+def _table_update(rule: TableRule, factor: optax.Schedule, adam_b2: float) -> optax.GradientTransformation:
+    direction = _direction(rule.name, rule.initial_accumulator, adam_b2)
     return optax.chain(direction, optax.scale_by_schedule(lambda step: -rule.learning_rate * factor(step)))
 
 
-def _direction(name: str, initial_accumulator: float) -> optax.GradientTransformation:
+def _direction(name: str, initial_accumulator: float, adam_b2: float) -> optax.GradientTransformation:
     if name in ("adam", "adamw"):
-        return optax.scale_by_adam()
+        return optax.scale_by_adam(b2=adam_b2)
     if name == "adagrad":
         return optax.scale_by_rss(initial_accumulator, ADAGRAD_EPSILON)
     return optax.identity()

@@ -17,10 +17,11 @@ from wukong_jax.models.registry import build_model, table_specs
 from wukong_jax.ops.platform import check_implementation, compiler_options
 from wukong_jax.training.diagnostics import Figures, make_diagnose
 from wukong_jax.training.micro_batch import evaluation_part, micro_batch_size
+from wukong_jax.training.objective import Objective, make_objective
 from wukong_jax.training.optim import dense_optimizer
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings
 from wukong_jax.training.state import TrainState, init_state
-from wukong_jax.training.step import Metrics, make_eval_step, make_train_step
+from wukong_jax.training.step import make_eval_step, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +31,11 @@ class Program:
     config: RunConfig
     model: nn.Module
     plan: EmbeddingPlan
+    objective: Objective
     mesh: Mesh
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, Batch], TrainState]
-    eval_step: Callable[[TrainState, Metrics, Batch], tuple[Metrics, jax.Array]]
+    eval_step: Callable[[TrainState, Any, Batch], tuple[Any, jax.Array]]
     diagnose: Callable[[TrainState, Batch], Figures]
     """Compiled when first called; leaves the state as it is."""
     state_shardings: TrainState
@@ -53,8 +55,9 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     """Build and jit everything for a run of `total_steps`; raises `ConfigError` where the parts do not fit."""
     mesh = make_mesh(config.mesh)
     platform = mesh.devices.flat[0].platform
-    model = build_model(_on_one_device(config.model, mesh), config.schema)
-    plan = plan_embeddings(config.schema, table_specs(config.model, config.schema), config.tables)
+    model = build_model(_on_one_device(config.model, mesh), config.batch_schema)
+    plan = plan_embeddings(config.batch_schema, table_specs(config.model, config.batch_schema), config.tables)
+    objective = make_objective(config, plan)
     optimizer = dense_optimizer(config.optimizer, plan, total_steps)
     part_of = functools.partial(micro_batch_size, config, platform)
     part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
@@ -68,7 +71,7 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     state_shardings = shardings(jax.eval_shape(init), mesh)
     on_batch = batch_shardings(mesh)
     train_step = jax.jit(
-        make_train_step(model, plan, optimizer, config, total_steps, part_of),
+        make_train_step(model, objective, optimizer, config, total_steps, part_of),
         in_shardings=(state_shardings, on_batch),
         out_shardings=state_shardings,
         donate_argnums=0,
@@ -77,20 +80,21 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     # given for the metrics going in and out, so that the second call compiles nothing
     everywhere = NamedSharding(mesh, PartitionSpec())
     eval_step = jax.jit(
-        make_eval_step(model, plan, functools.partial(evaluation_part, config, platform)),
+        make_eval_step(model, objective, functools.partial(evaluation_part, config, platform)),
         in_shardings=(state_shardings, everywhere, on_batch),
         out_shardings=everywhere,
         donate_argnums=1,
         compiler_options=options,
     )
     diagnose = jax.jit(
-        make_diagnose(model, plan, optimizer, config, total_steps, part_of),
+        make_diagnose(model, objective, optimizer, config, total_steps, part_of),
         in_shardings=(state_shardings, on_batch),
         out_shardings=everywhere,
         compiler_options=options,
     )
     jitted_init = jax.jit(init, out_shardings=state_shardings)
-    return Program(config, model, plan, mesh, jitted_init, train_step, eval_step, diagnose, state_shardings, on_batch)
+    steps = (train_step, eval_step, diagnose)
+    return Program(config, model, plan, objective, mesh, jitted_init, *steps, state_shardings, on_batch)
 
 
 def _on_one_device(config: ModelConfig, mesh: Mesh) -> ModelConfig:

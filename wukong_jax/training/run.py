@@ -13,15 +13,14 @@ import rich.console
 
 from wukong_jax.config.codec import difference, from_plain, to_plain
 from wukong_jax.config.run import RunConfig
-from wukong_jax.data.obtain_store import obtain_store, store_path
-from wukong_jax.data.store import Store, open_store
+from wukong_jax.data.store import Store
 from wukong_jax.errors import BusyError, CheckpointError, ConfigError
 from wukong_jax.evaluation.collapse import trained_abundance
-from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.files import write_text
 from wukong_jax.scaling.flops import describe_cost
 from wukong_jax.training.checkpoint import Checkpoints, DamagedCheckpoint, Restored
 from wukong_jax.training.curves import draw_curves
+from wukong_jax.training.data import data_path, obtain_data, open_data
 from wukong_jax.training.display import make_display
 from wukong_jax.training.events import EventLog
 from wukong_jax.training.loop import VALIDATION, Loop, has_validation, total_steps
@@ -63,7 +62,7 @@ def train(
         finished = _finished(config, folder, console)
         if finished is not None:
             return finished
-    store = obtain_store(config.data, config.schema, console)
+    store = obtain_data(config, console)
     check_validation(config, store)
     steps = total_steps(config, store)
     program = build_program(config, steps)
@@ -100,7 +99,8 @@ def _train_here(
             raise CheckpointError(f"{folder / CHECKPOINTS} has no whole checkpoint left; run the same command again")
         results = evaluate_all(program, store, best.state)
         seen = (store.split("train"), config.train, config.data.shuffle, best.step)
-        abundance = trained_abundance(program.plan, best.state.tables, *seen)
+        plan_of = program.objective.evaluation_plan
+        abundance = trained_abundance(program.plan, best.state.tables, *seen, plan_of)
     cost, saved = describe_cost(config), folder / CHECKPOINTS
     record = make_record(config, store, cost, progress, results, abundance, saved, best.step)
     draw_curves(folder / CURVES_FILE, f"{config.name}, seed {config.train.seed}", progress.history)
@@ -112,7 +112,7 @@ def evaluate_all(program: Program, store: Store, state: TrainState) -> dict[str,
     """Metrics of validation and test with exact AUC and, where there is a group, gAUC."""
     batch_size = program.config.train.eval_batch_size
     return {
-        name: evaluate_split(lambda m, b: program.eval_step(state, m, b), split, batch_size, exact=True)
+        name: program.objective.evaluate(lambda m, b: program.eval_step(state, m, b), split, batch_size, exact=True)
         for name, split in store.splits.items()
         if name != "train" and split.rows
     }
@@ -171,9 +171,11 @@ def check_validation(config: RunConfig, store: Store) -> None:
                 "react to; prepare the data with such a split, or leave train.plateau out"
             )
         return
+    if config.train.monitor != "auc":
+        return
     labels = np.asarray(store.split(VALIDATION).columns["labels"])
     for name, column in zip(config.schema.labels, labels.T, strict=True):
-        if config.train.monitor == "auc" and column.min() == column.max():
+        if column.min() == column.max():
             raise ConfigError(
                 f"train.monitor: label {name!r} is {column[0]:g} in all rows of the split {VALIDATION!r}, so its AUC "
                 "is undefined; use --train.monitor logloss, or prepare the data with another split"
@@ -240,8 +242,8 @@ def _finished(config: RunConfig, folder: pathlib.Path, console: rich.console.Con
     lines = difference(from_plain(RunConfig, record["config"]).identity(), config.identity())
     if lines:
         raise _other_config(folder, lines)
-    path = store_path(config.data, config.schema)
-    if path.exists() and open_store(path, verify=False).digest != record["store_digest"]:
+    path = data_path(config)
+    if path.exists() and open_data(config, path, verify=False).digest != record["store_digest"]:
         raise _other_data(folder, path)
     text = f"{folder} holds the finished run; nothing to train (--fresh --force trains it anew)"
     console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -77,7 +77,7 @@ def detector_after(history: Iterable[dict[str, Any]], log_every_steps: int) -> S
     detector = SpikeDetector()
     for point in history:
         if point["split"] == "train" and point["step"] % log_every_steps == 0:
-            detector.see(point["step"], point["logloss"])
+            detector.see(point["step"], point["logloss"] if "logloss" in point else point["loss"])
     return detector
 
 

@@ -53,7 +53,7 @@ def make_inputs(plan: EmbeddingPlan, batch: Batch, tables: dict[str, jax.Array])
 
 def blank_batch(config: RunConfig, rows: int) -> Batch:
     """A batch of zeros with the shapes of the config's schema."""
-    schema = config.schema
+    schema = config.batch_schema
     return Batch(
         jnp.zeros((rows, schema.id_columns), jnp.int32),
         jnp.zeros((rows, len(schema.numeric))),
@@ -87,7 +87,7 @@ def init_state(
     }
     dense = {"params": variables["params"], "tables": {stack.name: tables[stack.name] for stack in plan.dense}}
     slots = {stack.name: row_optimizer(stack.rule).init(stack.rows, stack.width) for stack in plan.row_sparse}
-    tasks = len(config.schema.labels) if config.train.progressive else 0
+    tasks = len(config.batch_schema.labels) if config.train.progressive else 0
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

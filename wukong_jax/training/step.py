@@ -16,18 +16,15 @@ from wukong_jax.embeddings.deduplicate import merge_by_slot, merge_by_sort
 from wukong_jax.embeddings.lookup import Inputs, gather_rows, stack_ids
 from wukong_jax.embeddings.optimizers import update_rows
 from wukong_jax.embeddings.plan import EmbeddingPlan
-from wukong_jax.evaluation.metrics import MetricState, update_metrics
-from wukong_jax.training.losses import binary_cross_entropy
 from wukong_jax.training.micro_batch import has_setting, joined, split
+from wukong_jax.training.objective import Objective
 from wukong_jax.training.optim import apply_scaled, schedule
 from wukong_jax.training.state import TrainState, make_inputs
-
-Metrics = tuple[MetricState, ...]
 
 
 def make_train_step(
     model: nn.Module,
-    plan: EmbeddingPlan,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     config: RunConfig,
     total_steps: int,
@@ -43,12 +40,13 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         rows = batch.ids.shape[0]
-        parts = split(batch, rows // part_of(rows))
-        found = gradients(model, plan, config, state, parts)
+        parts = objective.prepare(split(batch, rows // part_of(rows)), step_key(state))
+        plan = objective.training_plan(parts.ids)
+        found = gradients(model, plan, objective, state, parts)
         progressive = state.progressive
         if progressive:
             scores = predict(model, plan, state, batch) if training_differs else joined(found.logits)
-            progressive = score(progressive, scores, batch)
+            progressive = objective.score(progressive, scores, state.tables, batch)
 
         ids = touched_ids(plan, parts)
         with jax.named_scope("dense_update"):
@@ -93,18 +91,23 @@ class Gradients(NamedTuple):
     batch_stats: Any
 
 
-def gradients(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, state: TrainState, parts: Batch) -> Gradients:
+def step_key(state: TrainState) -> jax.Array:
+    """The key of all that is random in the step from this state."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+
+
+def gradients(
+    model: nn.Module, plan: EmbeddingPlan, objective: Objective, state: TrainState, parts: Batch
+) -> Gradients:
     """Gradients of the training loss of one step, summed over the parts [parts, examples of a part, ...] of a batch."""
-    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
-    total_weight = parts.weights.sum()
+    total_weight = objective.weight(parts)
     count = parts.ids.shape[0]
 
     def loss_of(params: Any, tables: Any, rows: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         inputs = Inputs(rows, tables, part.ids, part.numeric, part.vectors, plan)
-        logits, batch_stats = forward(model, params, state.batch_stats, inputs, key)
-        tasks = config.train.task_weights
-        return binary_cross_entropy(logits, part.labels, part.weights, tasks, total_weight), (logits, batch_stats)
+        outputs, batch_stats = forward(model, params, state.batch_stats, inputs, key)
+        return objective.loss(outputs, inputs, part, key, total_weight), (outputs, batch_stats)
 
     def work_off(part: Batch, key: jax.Array) -> Gradients:
         with jax.named_scope("gather"):
@@ -115,12 +118,12 @@ def gradients(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, state: T
         return Gradients(loss, params, tables, row_gradients, logits, stats)
 
     if count == 1:
-        found = work_off(Batch(*(array[0] for array in parts)), step_key)
+        found = work_off(Batch(*(array[0] for array in parts)), step_key(state))
         rows = {name: gradient[None] for name, gradient in found.rows.items()}
         return found._replace(rows=rows, logits=found.logits[None])
 
     def add(sums: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-        found = work_off(item[0], jax.random.fold_in(step_key, item[1]))
+        found = work_off(item[0], jax.random.fold_in(step_key(state), item[1]))
         summed = (found.loss, found.params, found.tables)
         return jax.tree.map(jnp.add, sums, summed), (found.rows, found.logits)
 
@@ -169,15 +172,15 @@ def flat_rows(rows: jax.Array) -> jax.Array:
 
 def forward(
     model: nn.Module, params: Any, batch_stats: Any, inputs: Inputs, dropout_key: jax.Array
-) -> tuple[Float[Array, "batch tasks"], Any]:
-    """Training pass: logits, and the BatchNorm statistics after this batch."""
+) -> tuple[Float[Array, "batch ..."], Any]:
+    """Training pass: the model's outputs, and the BatchNorm statistics after this batch."""
     variables = {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
     logits, changed = model.apply(variables, inputs, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"])
     return logits, changed.get("batch_stats", batch_stats)
 
 
-def predict(model: nn.Module, plan: EmbeddingPlan, state: TrainState, batch: Batch) -> Float[Array, "batch tasks"]:
-    """Logits without dropout, with BatchNorm's running statistics."""
+def predict(model: nn.Module, plan: EmbeddingPlan, state: TrainState, batch: Batch) -> Float[Array, "batch ..."]:
+    """The model's outputs (logits of labels) without dropout, with BatchNorm's running statistics."""
     variables = {"params": state.params}
     if state.batch_stats:
         variables["batch_stats"] = state.batch_stats
@@ -185,26 +188,18 @@ def predict(model: nn.Module, plan: EmbeddingPlan, state: TrainState, batch: Bat
     return logits
 
 
-def score(metrics: Metrics, logits: Float[Array, "batch tasks"], batch: Batch) -> Metrics:
-    """Add a batch's predictions to each task's metrics."""
-    return tuple(
-        update_metrics(metric, logits[:, task], batch.labels[:, task], batch.weights)
-        for task, metric in enumerate(metrics)
-    )
-
-
 def make_eval_step(
-    model: nn.Module, plan: EmbeddingPlan, part_of: Callable[[int], int]
-) -> Callable[[TrainState, Metrics, Batch], tuple[Metrics, Float[Array, "batch tasks"]]]:
-    """One evaluation step: updated metrics and the batch's logits, `part_of(rows)` examples at a time."""
+    model: nn.Module, objective: Objective, part_of: Callable[[int], int]
+) -> Callable[[TrainState, Any, Batch], tuple[Any, Float[Array, "batch ..."]]]:
+    """One evaluation step: updated metrics and the model's outputs, `part_of(rows)` examples at a time."""
 
-    def eval_step(state: TrainState, metrics: Metrics, batch: Batch) -> tuple[Metrics, jax.Array]:
-        rows = batch.ids.shape[0]
+    def eval_step(state: TrainState, metrics: Any, batch: Batch) -> tuple[Any, jax.Array]:
+        rows, plan = batch.ids.shape[0], objective.evaluation_plan(batch.ids)
         parts = split(batch, rows // part_of(rows))
         if parts.ids.shape[0] == 1:
             logits = predict(model, plan, state, batch)
         else:
             logits = joined(jax.lax.map(lambda part: predict(model, plan, state, part), parts))
-        return score(metrics, logits, batch), logits
+        return objective.score(metrics, logits, state.tables, batch), logits
 
     return eval_step

@@ -1,0 +1,165 @@
+"""Runs from tables and from records."""
+
+import json
+
+import numpy as np
+import pytest
+
+from wukong_jax.errors import DataError
+from wukong_jax.performance_law.read_runs import falls, read_runs
+
+TABLE = """data,len,layers,dim,hr10,tokens,seed
+ml,100,4,25,0.28,1e6,0
+ml,100,8,25,0.29,1e6,1
+ml,200,4,25,nan,2e6,0
+ml,200, 8 ,50,0.31,2e6,0
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text=TABLE):
+        path = tmp_path / "runs.csv"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_table_becomes_runs(table):
+    runs = read_runs(table(), "hr10", panel=["data", "len"], data="tokens", seed="seed")
+    assert (runs.metric, runs.rising, runs.panels) == ("hr10", True, ("ml 100", "ml 200"))
+    for found, expected in [
+        (runs.layers, [4, 8, 8]),
+        (runs.dim, [25, 25, 50]),
+        (runs.y, [0.28, 0.29, 0.31]),
+        (runs.panel, [0, 0, 1]),
+        (runs.data, [1e6, 1e6, 2e6]),
+        (runs.seeds, [0, 1, 0]),
+    ]:
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_run_that_diverged_is_left_out_and_listed(table):
+    (left_out,) = read_runs(table(), "hr10").left_out
+    assert left_out.where.endswith("line 4")
+    assert left_out.reason == "hr10 is 'nan'"
+
+
+def test_columns_are_named_by_the_caller(table):
+    runs = read_runs(table("N,d,loss\n4,25,2.5\n8,25,2.4\n"), "loss", layers="N", dim="d")
+    assert not runs.rising
+    np.testing.assert_array_equal(runs.layers, [4, 8])
+    assert runs.data is None
+    assert runs.seeds is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options", "message"),
+    [
+        ("ml,100,8,25,0.29", "ml,100,8,25,", {}, "line 3: hr10 is '', expected a number; write nan for a run"),
+        ("ml,100,8,25,0.29", "ml,100,,25,0.29", {}, "line 3: layers is '', expected a number"),
+        ("ml,100,8,25,0.29", "ml,100,nan,25,0.29", {}, "line 3: layers is 'nan', expected a number"),
+        ("ml,100,8,25,0.29", "ml,100,eight,25,0.29", {}, "line 3: layers is 'eight', expected a number"),
+        ("ml,100,8,25,0.29", "ml,100,8,0,0.29", {}, "line 3: dim is '0', expected a number above 0"),
+        ("ml,100,8,25,0.29", "ml,100,8,-25,0.29", {}, "line 3: dim is '-25', expected a number above 0"),
+        ("0.29,1e6,1", "0.29,,1", {"data": "tokens"}, "line 3: tokens is '', expected a number"),
+        ("0.29,1e6,1", "0.29,1e6,1.5", {"seed": "seed"}, "line 3: seed is '1.5', expected a whole number"),
+        ("ml,100,8,25,0.29", ",100,8,25,0.29", {"panel": ["data"]}, "line 3: data is missing"),
+        ("0.29,1e6,1", "0.29,1e6", {}, "line 3: 6 cells, expected 7"),
+        ("tokens,seed", "hr10,seed", {}, "2 columns named 'hr10', expected one"),
+        ("layers", "depth", {}, "no column 'layers', expected one; its columns: data, len, depth, dim"),
+        (TABLE, "data,len,layers,dim,hr10\n", {}, "no run; expected one row a run"),
+        (TABLE, "", {}, "its columns: none"),
+        (TABLE, "layers,dim,hr10\n4,25,nan\n", {}, "no run has a finite hr10"),
+    ],
+)
+def test_a_bad_table_names_line_and_column(table, old, new, options, message):
+    assert old in TABLE
+    with pytest.raises(DataError, match=r"runs\.csv") as caught:
+        read_runs(table(TABLE.replace(old, new)), "hr10", **options)
+    assert message in str(caught.value)
+
+
+def test_a_table_that_cannot_be_read_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_runs(tmp_path / "none.csv", "hr10")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_runs(tmp_path / "binary.csv", "hr10")
+
+
+@pytest.mark.parametrize(
+    ("metric", "falling"),
+    [
+        *[(name, False) for name in ("hr10", "ndcg@10", "auc", "mrr", "tone")],
+        *[(name, True) for name in ("logloss", "val_loss", "logloss/click", "ne", "perplexity", "rmse")],
+    ],
+)
+def test_a_metric_named_for_a_loss_falls(metric, falling):
+    assert falls(metric) is falling
+
+
+def test_the_caller_knows_better_which_way_a_metric_goes(table):
+    assert not read_runs(table(), "hr10", rising=False).rising
+
+
+def record(layers=4, width=32, value=0.25, **more):
+    return {
+        "record_version": 1,
+        "config": {"model": {"num_layers": layers, "width": width}, "data": {"length": 200}},
+        "numerics_revision": 1,
+        "seed": 3,
+        "results": {"test": {"hr@10": value, "loss": 2.5}},
+    } | more
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(one) + "\n" for one in records))
+    return path
+
+
+def test_a_folder_of_records_becomes_runs(tmp_path):
+    write(tmp_path / "a.jsonl", record())
+    write(tmp_path / "b.jsonl", record(8, 64, 0.5), record(16, 64, None))
+    failed = {"failed": "its loss is not finite", "numerics_revision": 1, "seed": 1}
+    failed["config"] = record(32, 64)["config"]
+    (tmp_path / "c.failed.json").write_text(json.dumps(failed))
+    runs = read_runs(tmp_path, "hr@10", panel=["config.data.length"])
+    np.testing.assert_array_equal(runs.layers, [4, 8])
+    np.testing.assert_array_equal(runs.dim, [32, 64])
+    np.testing.assert_array_equal(runs.y, [0.25, 0.5])
+    np.testing.assert_array_equal(runs.seeds, [3, 3])
+    assert runs.panels == ("200",)
+    assert [one.reason for one in runs.left_out] == ["hr@10 is 'nan'", "its loss is not finite"]
+    assert not read_runs(tmp_path / "a.jsonl", "loss").rising
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([record(results={"test": {"auc": 0.5}})], "no test metric 'hr@10'; its metrics: auc"),
+        ([record(results=None)], "its metrics: none"),
+        ([record(config={})], "config.model.num_layers is None, expected a number"),
+        ([record(layers=True)], "config.model.num_layers is True, expected a number"),
+        ([record(), record(8, numerics_revision=2)], "differ in numerics_revision"),
+    ],
+)
+def test_records_that_are_none_of_a_grid_are_errors(tmp_path, records, message):
+    for number, one in enumerate(records):
+        write(tmp_path / f"{number}.jsonl", one)
+    with pytest.raises(DataError, match=message):
+        read_runs(tmp_path, "hr@10")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"failed": 3}'])
+def test_a_broken_note_of_a_failed_run_is_an_error(tmp_path, text):
+    write(tmp_path / "a.jsonl", record())
+    (tmp_path / "b.failed.json").write_text(text)
+    with pytest.raises(DataError, match=r"b.failed.json.*move the file away"):
+        read_runs(tmp_path, "hr@10")
+
+
+def test_an_empty_folder_has_no_run(tmp_path):
+    with pytest.raises(DataError, match="no run"):
+        read_runs(tmp_path, "hr@10")

@@ -1,0 +1,34 @@
+"""How users' sequences become training examples, and how the ranking of the next item is judged."""
+
+import dataclasses
+from typing import Literal
+
+from wukong_jax.config.checks import check_positive
+from wukong_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class SequencesConfig:
+    """Leave-one-out protocol of next-item recommendation, all items ranked."""
+
+    holdout: Literal["last_two", "last"] = "last_two"
+    """last_two: each user's last item is for the test, the one before for validation. last: the last item is for the
+    test, there is no validation, and the last checkpoint counts (generative-recommenders' protocol)."""
+    remove_history: bool = True
+    """Leave the items of the history that the model was given out of the ranking, unless one is the target."""
+    cutoffs: tuple[int, ...] = (10, 50)
+    """k of HR@k and NDCG@k."""
+    lengths: tuple[int, ...] = ()
+    """Lengths below the model's to which batches of shorter histories are cut, one compiled step each; users of like
+    length then share batches. Empty: all batches have the model's length."""
+
+    def __post_init__(self) -> None:
+        """Check cutoffs and lengths; raises `ConfigError`."""
+        for name in ("cutoffs", "lengths"):
+            for value in getattr(self, name):
+                check_positive(f"sequences.{name}", value)
+            values = getattr(self, name)
+            if list(values) != sorted(set(values)):
+                raise ConfigError(f"sequences.{name}: received {values}, expected increasing numbers")
+        if not self.cutoffs:
+            raise ConfigError("sequences.cutoffs: received none, expected at least one, for example 10")

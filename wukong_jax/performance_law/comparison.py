@@ -1,0 +1,129 @@
+"""Several forms of the law on the same runs: which predicts best, and whether the runs can tell the others from it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from wukong_jax.errors import DataError
+from wukong_jax.performance_law.fit import Fitted, fit
+from wukong_jax.performance_law.law import FORMS
+from wukong_jax.performance_law.problem import Problem
+from wukong_jax.performance_law.runs import Runs
+from wukong_jax.scaling.bootstrap import Noise, redraw
+
+SIMULATIONS = 500
+
+
+class Rival(NamedTuple):
+    """A form beside the best one."""
+
+    form: str
+    p_value: float
+    """How often data drawn from this form's fit favour the best form as clearly as the runs do."""
+    told_apart: bool
+    """Whether that is rarer than 1 - level: the runs then speak against this form."""
+
+
+class Comparison(NamedTuple):
+    """All forms on the same runs."""
+
+    fits: tuple[Fitted, ...]
+    best: str
+    """The form with the smallest leave-one-out error."""
+    best_held_out: str | None
+    """The form that predicts the large runs best from the small; None where none could be tested."""
+    rivals: tuple[Rival, ...]
+    """The other forms against `best`."""
+    skipped: dict[str, str]
+    """Forms that could not be fitted, and why."""
+
+    def fit(self, form: str) -> Fitted:
+        """The fit of one form."""
+        return next(fit for fit in self.fits if fit.form.name == form)
+
+    @property
+    def verdict(self) -> str:
+        """What the runs say about the forms, in sentences."""
+        if not self.rivals:
+            return f"only {self.best} could be fitted"
+        alike = [rival.form for rival in self.rivals if not rival.told_apart]
+        worse = [rival.form for rival in self.rivals if rival.told_apart]
+        parts = [f"{self.best} predicts left-out points best"]
+        if alike:
+            parts.append(f"the runs cannot tell it from {' and '.join(alike)}")
+        if worse:
+            parts.append(f"they speak against {' and '.join(worse)}")
+        return "; ".join([*parts, self._held_out_verdict()])
+
+    def _held_out_verdict(self) -> str:
+        if self.best_held_out is None:
+            return "large runs could not be held out"
+        found = self.fit(self.best_held_out).quality.held_out
+        assert found is not None
+        which = "it also predicts" if self.best_held_out == self.best else f"{self.best_held_out} predicts"
+        verdict = f"{which} the large runs best from the small"
+        if found.rmse >= found.baseline_rmse:
+            verdict += ", but no better than the best value seen so far, so that none of these forms extrapolates here"
+        return verdict
+
+
+def compare(
+    runs: Runs,
+    forms: Sequence[str] | None = None,
+    *,
+    p1: float | None = None,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Fit all forms (or those named) and test each against the best; raises `DataError` where none can be fitted."""
+    fits, skipped = [], {}
+    for form in forms or FORMS:
+        try:
+            fits.append(fit(runs, form, p1=p1, draws=draws, level=level, seed=seed))
+        except DataError as error:
+            skipped[form] = str(error)
+    if not fits:
+        raise DataError("; ".join(skipped.values()))
+    best = min(fits, key=_left_out_error)
+    tested = [fit for fit in fits if fit.quality.held_out is not None]
+    others = [(other.form.name, favours(best, other, seed)) for other in fits if other is not best]
+    rivals = tuple(Rival(form, p_value, p_value < 1 - level) for form, p_value in others)
+    furthest = min(tested, key=_held_out_error).form.name if tested else None
+    return Comparison(tuple(fits), best.form.name, furthest, rivals, skipped)
+
+
+def favours(best: Fitted, other: Fitted, seed: int) -> float:
+    """The p-value of `other` against `best`: a parametric bootstrap of the ratio of their sums of squares.
+
+    Data are drawn from `other`, both are fitted to them, and the ratios at least as large as the observed one counted.
+    It needs no nesting and counts each form's freedom to follow noise. 1 where `other` fits no worse: it may have more
+    freedom than it needs, but nothing in the runs speaks against it.
+    """
+    runs = best.runs
+    ours, theirs = (Problem(runs, found.form, found.p1) for found in (best, other))
+    ours_known, theirs_known = ours.solve(), theirs.solve()
+    if theirs_known.objective[0] <= ours_known.objective[0]:
+        return 1.0
+    fitted = theirs.fitted(theirs_known)[0]
+    count = len(theirs.law.parameters)
+    rng = np.random.default_rng(seed)
+    drawn = redraw(Noise.GAUSSIAN, fitted, ours.targets, ours.groups, count, SIMULATIONS, rng)
+    smallest = np.finfo(float).tiny
+    observed = theirs_known.objective[0] / max(ours_known.objective[0], smallest)
+    simulated = theirs.solve_again(drawn, theirs_known).objective / np.maximum(
+        ours.solve_again(drawn, ours_known).objective, smallest
+    )
+    return float((1 + np.sum(simulated >= observed)) / (1 + SIMULATIONS))
+
+
+def _left_out_error(found: Fitted) -> tuple[bool, float, int]:
+    """Errors first; of equals the form with fewer parameters."""
+    error = found.quality.loo_rmse
+    return bool(np.isnan(error)), error, len(found.law.parameters)
+
+
+def _held_out_error(found: Fitted) -> float:
+    assert found.quality.held_out is not None
+    return found.quality.held_out.rmse

@@ -1,0 +1,1 @@
+"""Users as sequences of items: reading them, and the recommenders trained on them."""

@@ -1,0 +1,39 @@
+"""A backbone on the rows of the item table: from a batch to the vector of each position's next item."""
+
+from typing import Any
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from wukong_jax.config.sequential import BackboneConfig
+from wukong_jax.data.schema import DatasetSchema
+from wukong_jax.embeddings.lookup import Inputs
+from wukong_jax.embeddings.specs import FeatureSpec, TableSpec, TableSpecs
+from wukong_jax.sequential.backbone import build_backbone, reads_times
+from wukong_jax.sequential.schema import ITEM_TABLE, ITEMS, TIMES
+
+
+class NextItemModel(nn.Module):
+    """Look up all items of a row but its last, and run the backbone over them."""
+
+    config: BackboneConfig
+
+    @nn.compact
+    def __call__(self, inputs: Inputs, *, train: bool = False) -> Float[Array, "batch length width"]:
+        """Position t's vector, made of the items up to t, is compared with item t + 1; 0 where there is no item t."""
+        lookup = inputs.plan.lookup(ITEMS, ITEM_TABLE)
+        width = len(lookup.columns)
+        x = inputs.rows[lookup.stack][:, lookup.first_slot : lookup.first_slot + width - 1]
+        valid = inputs.ids[:, : width - 1] >= 0
+        times: Any = (None, None)
+        if reads_times(self.config) and inputs.ids.shape[1] >= 2 * width:
+            seconds = inputs.ids[:, width : 2 * width]
+            times = (seconds[:, :-1], seconds[:, 1:])
+        return build_backbone(self.config)(x, valid, *times, train=train)
+
+
+def item_tables(config: BackboneConfig, schema: DatasetSchema) -> TableSpecs:
+    """One table of items, read by the sequence and by the negatives drawn for it."""
+    features = {feature.name: feature for feature in schema.multi_hot}
+    table = TableSpec(ITEM_TABLE, features[ITEMS].vocabulary_size, config.width, config.init_stddev)
+    return TableSpecs((table,), tuple(FeatureSpec(name, ITEM_TABLE) for name in features if name != TIMES))

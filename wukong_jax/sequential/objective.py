@@ -1,0 +1,125 @@
+"""Next-item recommendation as an objective: its loss over all positions, its ranking over all items."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from wukong_jax.config.run import RunConfig, drawn_negatives
+from wukong_jax.config.sequential import BackboneConfig, FullSoftmaxConfig
+from wukong_jax.data.batch import Batch
+from wukong_jax.data.pipeline import evaluation_batches
+from wukong_jax.data.store import Split
+from wukong_jax.embeddings.lookup import Inputs
+from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
+from wukong_jax.evaluation.ranking import compute_ranking, init_ranking, rank_targets, update_ranking
+from wukong_jax.sequential.losses import draw_negatives, rows_loss, score_vectors, table_loss
+from wukong_jax.sequential.model import item_tables
+from wukong_jax.sequential.schema import ITEM_TABLE, ITEMS, NEGATIVES, SequenceSchema
+
+
+class NextItemObjective:
+    """The loss of a config's backbone at every position with a next item, its ranking of each row's last item.
+
+    Where the item table is updated densely, the loss reads it whole and draws negatives for each position. Where it is
+    updated row by row, negatives are drawn for each sequence and shared by its positions, so that a step touches
+    batch x (length + negatives) rows.
+    """
+
+    loss_name = "loss"
+
+    def __init__(self, config: RunConfig) -> None:
+        """The objective of a config of sequences."""
+        assert isinstance(config.schema, SequenceSchema)
+        assert config.sequences is not None
+        self._config, self._schema, self._protocol = config, config.schema, config.sequences
+        model: Any = config.model
+        self._model: BackboneConfig = model
+        self._negatives = drawn_negatives(config)
+        """Of each sequence, as columns of its batch; 0 where the table is passed whole."""
+        self._columns_per_event = 2 if config.schema.times else 1
+
+    def training_plan(self, ids: jax.Array) -> EmbeddingPlan:
+        """The lookups of prepared ids [..., columns], which hold the negatives too."""
+        return self._plan((ids.shape[-1] - self._negatives) // self._columns_per_event - 1, self._negatives)
+
+    def evaluation_plan(self, ids: jax.Array | np.ndarray) -> EmbeddingPlan:
+        """The lookups of ids [..., columns] as the store gives them."""
+        return self._plan(ids.shape[-1] // self._columns_per_event - 1, 0)
+
+    @functools.cache  # noqa: B019, a handful of lengths, as long as the objective lives
+    def _plan(self, length: int, negatives: int) -> EmbeddingPlan:
+        schema = self._schema.of_batch(length, negatives)
+        return plan_embeddings(schema, item_tables(self._model, schema), self._config.tables)
+
+    def prepare(self, parts: Batch, key: jax.Array) -> Batch:
+        """The parts with each sequence's negatives appended to its ids."""
+        if not self._negatives:
+            return parts
+        shape = parts.ids.shape[:-1]
+        drawn = draw_negatives(key, self._model.loss, shape, self._schema.num_items)
+        return parts._replace(ids=jnp.concatenate([parts.ids, drawn], axis=-1))
+
+    def weight(self, parts: Batch) -> jax.Array:
+        """The number of positions with a next item."""
+        items = parts.ids[..., : self._items(parts.ids, self._negatives)]
+        return jnp.maximum((items[..., 1:] >= 0).sum(), 1).astype(jnp.float32)
+
+    def loss(
+        self,
+        outputs: Float[Array, "batch length width"],
+        inputs: Inputs,
+        part: Batch,
+        key: jax.Array,
+        total_weight: jax.Array,
+    ) -> jax.Array:
+        """This part's sum over its positions, divided by the positions of the whole batch."""
+        targets = part.ids[:, 1 : self._items(part.ids, self._negatives)]
+        valid, loss = targets >= 0, self._model.loss
+        targets = jnp.maximum(targets, 0)
+        if not self._negatives or isinstance(loss, FullSoftmaxConfig):
+            drawn = None
+            if not isinstance(loss, FullSoftmaxConfig):
+                drawn = draw_negatives(jax.random.fold_in(key, 1), loss, targets.shape, self._schema.num_items)
+            total = table_loss(loss, outputs, targets, valid, inputs.table(ITEM_TABLE), drawn).total
+            return total / total_weight
+        items, negatives = (inputs.plan.lookup(name, ITEM_TABLE) for name in (ITEMS, NEGATIVES))
+        rows = inputs.rows[items.stack]
+        positives = rows[:, items.first_slot + 1 : items.first_slot + len(items.columns)]
+        drawn_rows = rows[:, negatives.first_slot : negatives.first_slot + len(negatives.columns)]
+        drawn = part.ids[:, negatives.columns[0] : negatives.columns[-1] + 1]
+
+        def of_sequence(*arrays: jax.Array) -> jax.Array:
+            users, target, used, positive, ids, vectors = arrays
+            one = rows_loss(loss, users[None], target[None], used[None], positive[None], ids, vectors)
+            return one.total
+
+        totals = jax.vmap(of_sequence)(outputs, targets, valid, positives, drawn, drawn_rows)
+        return totals.sum() / total_weight
+
+    def score(self, metrics: Any, outputs: jax.Array, tables: dict[str, jax.Array], batch: Batch) -> Any:
+        """Add the ranks of each row's last item, from the vector of the position before it."""
+        if not metrics:
+            return metrics
+        items = batch.ids[:, : self._items(batch.ids, 0)]
+        last = jnp.maximum((items >= 0).sum(axis=1) - 1, 1)[:, None]
+        target = jnp.take_along_axis(items, last, axis=1)[:, 0]
+        users = jnp.take_along_axis(outputs, last[:, :, None] - 1, axis=1)[:, 0]
+        history = jnp.where(jnp.arange(items.shape[1]) == last, -1, items) if self._protocol.remove_history else None
+        stack, offset, rows = self._plan(1, 0).table_rows(ITEM_TABLE)
+        vectors = tables[stack.name][offset : offset + rows]
+        ranked = rank_targets(*score_vectors(self._model.loss, users, vectors), jnp.maximum(target, 0), history)
+        return update_ranking(metrics, ranked, batch.weights, ks=self._protocol.cutoffs)
+
+    def evaluate(self, eval_step: Any, split: Split, batch_size: int, *, exact: bool = False) -> dict[str, float]:
+        """HR@k, NDCG@k, MRR and the cross-entropy over all items; they are exact either way."""
+        metrics = init_ranking(self._protocol.cutoffs)
+        for batch in evaluation_batches(split, batch_size=batch_size):
+            metrics, _ = eval_step(metrics, batch)
+        return compute_ranking(metrics, self._protocol.cutoffs)
+
+    def _items(self, ids: jax.Array, negatives: int) -> int:
+        return (ids.shape[-1] - negatives) // self._columns_per_event
