@@ -21,9 +21,9 @@ def base() -> RunConfig:
         schema=SequenceSchema(num_items=1682, times=True),
         data=DataConfig(recipe="movielens_100k"),
         model=HSTUConfig(max_length=50),
-        optimizer=OptimizerConfig(name="adamw", adam_b2=0.98),
-        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=1e-3),)),
-        train=TrainConfig(batch_size=64, epochs=60, eval_every_steps=42, eval_batch_size=512, monitor="ndcg@10"),
+        optimizer=OptimizerConfig(name="adamw", learning_rate=3e-3, adam_b2=0.98),
+        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=3e-3),)),
+        train=TrainConfig(batch_size=64, epochs=120, eval_every_steps=42, eval_batch_size=512, monitor="ndcg@10"),
         sequences=SequencesConfig(cutoffs=(10, 50)),
     )
 

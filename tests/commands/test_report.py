@@ -31,6 +31,13 @@ def test_a_document_is_rewritten(records, capsys):
     assert str(document) in capsys.readouterr().out
 
 
+def test_formats_are_not_for_a_document(records, capsys):
+    document = records.parent / "scaling.md"
+    document.write_text(f"<!-- report: {records}; show: knob -->\n<!-- end of report -->\n")
+    assert main(["report", "--document", str(document), "--formats", "svg"]) == 2
+    assert "--formats: the figures of a --document are PNG files" in capsys.readouterr().err
+
+
 def test_a_metric_of_several_labels(tmp_path):
     changes = {"results": {"test": {"logloss/buy": 0.25, "auc/buy": 0.5}}, "best_possible": None}
     write_made(tmp_path, [Made("Wukong", "ladder", {}, 1.0, 0.9, changes=changes)])

@@ -343,6 +343,8 @@ def refused(place, capsys, *extra):
         (("--shard", "3/2"), "--shard: received '3/2', expected I/N"),
         (("--jobs", "0"), "--jobs: received 0"),
         (("--calibrate", "-1"), "--calibrate: received -1"),
+        (("--calibrate", "5"), "--calibrate: only a --dry-run times steps"),
+        (("--dry-run", "--runs", __file__), "test_sweep.py is a file, expected a folder"),
     ],
 )
 def test_wrong_options_are_named(place, untrainable, capsys, options, message):

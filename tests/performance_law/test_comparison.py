@@ -36,6 +36,7 @@ def test_noise_alone_tells_no_forms_apart():
     assert "but no better than the best value seen so far" in found.verdict or found.best_held_out == "log-linear"
 
 
+@pytest.mark.slow
 def test_the_test_of_a_true_form_is_rarely_significant():
     """Straight lines are true, the quadratic has two parameters more: p-values are uniform, 5 % below 0.05."""
     p_values = []

@@ -303,9 +303,12 @@ def hits(form, law, trials, draws, noise, best):
 TOP = {"quadratic": (np.exp(0.1 / 0.035), np.exp(4.0)), "released": (17.8, 51.7)}
 
 
-@pytest.mark.parametrize(("form", "trials", "draws"), [("released", 40, 150), ("quadratic", 100, 400)])
+@pytest.mark.parametrize(
+    ("form", "trials", "draws"),
+    [("quadratic", 100, 400), pytest.param("released", 40, 150, marks=pytest.mark.slow)],
+)
 def test_a_planted_optimum_lies_in_its_interval(form, trials, draws):
-    """The nominal level is 95 %; the slow test below counts more trials."""
+    """The nominal level is 95 %; the slow tests count more trials."""
     shares = hits(form, PLANTED[form][0], trials, draws, 0.003, TOP[form])
     assert np.all(shares >= 0.9), shares
 

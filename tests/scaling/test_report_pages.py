@@ -10,9 +10,9 @@ import pytest
 
 from tests.scaling.report_made import Made, ablation, everything, knobs, write_made
 from wukong_jax.errors import ConfigError, DataError
+from wukong_jax.scaling.page_table import LONG, Table
 from wukong_jax.scaling.report import SECTIONS, make_report
 from wukong_jax.scaling.report_pages import rewrite_document, write_report
-from wukong_jax.scaling.report_tables import LONG, Table
 
 FIGURES = ("ladder", "knob", "ablation", "data")
 

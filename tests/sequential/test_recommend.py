@@ -14,7 +14,11 @@ pytestmark = pytest.mark.usefixtures("compile_quickly")
 LENGTH = 5
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["history removed", "history kept"])
+@pytest.fixture(
+    scope="module",
+    params=[True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["history removed", "history kept"],
+)
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recommend")
     store = write(folder / "store", random_sequences(users=60))
@@ -36,7 +40,7 @@ def expected(folder, store, removed):
     table = np.asarray(next(iter(best.state.tables.values())), np.float64)
     table /= np.linalg.norm(table, axis=1, keepdims=True)
     found = {}
-    for user in split.users:
+    for user in split.users.tolist():
         items = store.sequences.of(user)[-LENGTH:]
         start, stop = store.sequences.offsets[user], store.sequences.offsets[user + 1]
         times = store.sequences.times[start:stop]

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from wukong_jax.training.program import build_program
 from wukong_jax.training.run import load_best, train
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
+SLOW = pytest.mark.slow
 SMALL = {"width": 8, "num_layers": 1, "max_length": 5, "dropout": 0.0}
 
 
@@ -36,12 +38,19 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_training_learns_the_order_of_items(store, name):
+OF_EACH = ("sasrec, sampled by sequence, row by row", "hstu, full")
+
+
+@functools.cache
+def program_of(path, name):
     model, tables = MODELS[name]
-    run = config(store.path, model, tables, batch_size=64)
-    program = build_program(run, 60)
-    state, batch = program.init(), batch_of(store, run)
+    return build_program(config(path, model, tables, batch_size=64), 60)
+
+
+@pytest.mark.parametrize("name", [name if name in OF_EACH else pytest.param(name, marks=SLOW) for name in MODELS])
+def test_training_learns_the_order_of_items(store, name):
+    program = program_of(store.path, name)
+    state, batch = program.init(), batch_of(store, program.config)
     losses = []
     for _ in range(60):
         before = state.loss_sum + 0
@@ -85,7 +94,7 @@ def test_a_batch_cut_to_its_longest_user_gives_the_same_step(store):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("remove_history", [True, False])
+@pytest.mark.parametrize("remove_history", [True, pytest.param(False, marks=SLOW)])
 def test_the_ranking_is_that_of_all_scores_sorted(store, remove_history):
     protocol = SequencesConfig(remove_history=remove_history, cutoffs=(2, 5))
     run = config(store.path, HSTUConfig(**SMALL), sequences=protocol)
@@ -111,12 +120,10 @@ def test_the_ranking_is_that_of_all_scores_sorted(store, remove_history):
 
 
 def test_negatives_row_by_row_are_new_in_every_step(store):
-    run = config(store.path, SASRecConfig(**SMALL), SPARSE)
-    program, batch = build_program(run, 10), batch_of(store, run)
-    state = program.init()
+    program = program_of(store.path, "sasrec, sampled by sequence, row by row")
+    batch = batch_of(store, program.config)
     losses = {float(program.train_step(state_of(program, step), batch).loss_sum) for step in (0, 0, 1, 2)}
     assert len(losses) == 3
-    del state
 
 
 def state_of(program, step):

@@ -23,8 +23,8 @@ class ReportOptions:
     """Folder of the report; by default <records>/report."""
     document: pathlib.Path | None = None
     """Markdown file with markers, such as docs/scaling.md; its figures are written beside it."""
-    formats: tuple[Literal["png", "svg"], ...] = ("png", "svg")
-    """Files of each figure, with --records; the page holds its own."""
+    formats: tuple[Literal["png", "svg"], ...] | None = None
+    """Files of each figure, with --records, png and svg when not given; the page holds its own."""
     metric: str = "logloss"
     """Test metric: logloss, or logloss/LABEL for data of several labels."""
 
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError("report: give one of --records FOLDER and --document FILE")
     if options.document is not None and options.out is not None:
         raise ConfigError("--out: the figures of a --document are written beside it; leave --out out")
+    if options.document is not None and options.formats is not None:
+        raise ConfigError("--formats: the figures of a --document are PNG files; leave --formats out")
     from wukong_jax.scaling.report import make_report
     from wukong_jax.scaling.report_pages import rewrite_document, write_report
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         written = rewrite_document(options.document, options.metric)
     elif options.records is not None:
         out = options.out or options.records / "report"
-        written = write_report(make_report(options.records, options.metric), out, options.formats)
+        written = write_report(make_report(options.records, options.metric), out, options.formats or ("png", "svg"))
     for path in written:
         print(path)
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wukong_jax.config.checks import check_not_negative, check_positive
 from wukong_jax.config.command_line import parse
+from wukong_jax.errors import ConfigError
 from wukong_jax.scaling.sweep import Sweep, load_sweep
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 UNFINISHED = 75
 """EX_TEMPFAIL: other processes have runs in hand; call again later."""
+
+
+CALIBRATION = 60.0
+"""Seconds of timing in a dry run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +51,20 @@ class SweepOptions:
     """Keep the checkpoints of recorded runs."""
     dry_run: bool = False
     """Only list the runs, with the FLOPs, time and memory that are still needed."""
-    calibrate: float = 60.0
-    """Seconds in which a dry run times training steps, for its estimate of the time; 0 for none."""
+    calibrate: float | None = None
+    """Seconds in which a dry run times training steps, for its estimate of the time; 60 when not given, 0 for none."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train what has no result yet; raises `UserError` where sweep, data or folders do not fit."""
     options = parse(SweepOptions, arguments, "python -m wukong_jax sweep")
     check_positive("--jobs", options.jobs)
-    check_not_negative("--calibrate", options.calibrate)
+    if options.calibrate is not None:
+        check_not_negative("--calibrate", options.calibrate)
+        if not options.dry_run:
+            raise ConfigError("--calibrate: only a --dry-run times steps; add it, or leave --calibrate out")
+    if options.runs.exists() and not options.runs.is_dir():
+        raise ConfigError(f"--runs: {options.runs} is a file, expected a folder or a name that is free")
     sweep = load_sweep(options.sweep, options.source)
     import jax
     import rich.console
@@ -71,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = plan(sweep)
     runs = runs if part is None else shard(runs, *part)
     if options.dry_run:
-        return show_forecast(runs, known, places, options.calibrate)
+        return show_forecast(runs, known, places, CALIBRATION if options.calibrate is None else options.calibrate)
     return train_sweep(sweep, runs, known, places, rich.console.Console(stderr=True))
 
 

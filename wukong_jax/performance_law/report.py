@@ -22,9 +22,9 @@ from wukong_jax.performance_law.report_tables import (
     region_table,
     residuals_table,
 )
+from wukong_jax.scaling.page_table import Table
 from wukong_jax.scaling.report_pages import CSS
 from wukong_jax.scaling.report_style import Format, rendered
-from wukong_jax.scaling.report_tables import Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from wukong_jax.performance_law.comparison import Comparison
 from wukong_jax.performance_law.fit import Fitted
 from wukong_jax.performance_law.next_run import NextRun
 from wukong_jax.performance_law.optimum import Optimum, Size
-from wukong_jax.scaling.report_tables import Table
+from wukong_jax.scaling.page_table import Table
 
 SHOWN_SIZES = 20
 """Sizes of a region that a table shows."""

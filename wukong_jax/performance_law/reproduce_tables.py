@@ -2,7 +2,7 @@
 
 from wukong_jax.performance_law.report_tables import size_text
 from wukong_jax.performance_law.reproduce import LAW, OTHER_P1, SAME, SAME_BASELINE, Choice, Panel, Reproduction
-from wukong_jax.scaling.report_tables import Table
+from wukong_jax.scaling.page_table import Table
 
 P1 = f"law with p1 = {' and '.join(f'{p1:g}' for p1 in OTHER_P1)}"
 NAMES = {"hr10": "HR@10", "ndcg10": "NDCG@10", "hr": "HR", "ndcg": "NDCG", "loss": "loss"}

@@ -4,9 +4,10 @@ import math
 
 from wukong_jax.scaling.bootstrap import Interval
 from wukong_jax.scaling.fit import Fitted
+from wukong_jax.scaling.page_table import Table
 from wukong_jax.scaling.read_points import MFLOP
 from wukong_jax.scaling.report_laws import CurveLaws, JointLaws
-from wukong_jax.scaling.report_tables import PETA, Table
+from wukong_jax.scaling.report_tables import PETA
 
 
 def laws_table(laws: CurveLaws) -> Table:

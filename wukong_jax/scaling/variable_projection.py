@@ -208,7 +208,15 @@ def _finish(
     solve = solver or least_squares(model.nonnegative)
     ends = np.array([len(axis) - 1.0 for axis in model.axes])
     if model.axes:
-        centre = _refine(model, targets, weights, solve, centre, rounds)
+        # so many problems at a time that memory is bounded
+        size = max(1, CHUNK // (3 ** len(model.axes) * 3 * len(model.linear) * targets.shape[1]))
+        parts = [slice(start, start + size) for start in range(0, len(targets), size)]
+        centre = np.concatenate(
+            [
+                _refine(model, targets[part], None if weights is None else weights[part], solve, centre[part], rounds)
+                for part in parts
+            ]
+        )
     values = _values(model, centre)
     linear, objective = solve(model.design(values), targets, weights)
     return Solution(values, linear, objective, (centre < 1e-3) | (centre > ends - 1e-3))
