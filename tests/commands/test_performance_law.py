@@ -1,6 +1,7 @@
 """python -m wukong_jax performance-law: from a table to laws, predictions, recommendations and a page; wrong calls."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -163,19 +164,39 @@ def test_report_writes_the_page_and_figures(runs, tmp_path, capsys):
         (("8,50,", "nan,50,"), (), "line 7: layers is 'nan'"),
         (("set,layers,dim,hr10,loss", "set,layers,dim,hr10,hr10"), (), "2 columns named 'hr10'"),
         (("A,", "A,"), ("--panels", "set", "--panel", "C"), "panel: received 'C', expected one of 'A'"),
-        (("A,", "A,"), ("--at-panel", "C"), "panel: received 'C'"),
+        (("A,", "A,"), ("--at-panel", "C"), "--at-panel: received 'C'"),
         (("A,", "A,"), ("--budget-size", "99"), "the smallest model that is searched, N = 4, d = 25, costs 100"),
         (("A,", "A,"), ("--budget-size", "-1"), "budget of N d: received -1"),
         (("A,", "A,"), ("--budget-flops", "1e9"), "give --backbone and --length"),
         (("A,", "A,"), ("--budget-total", "1e9", "--backbone", "hstu", "--length", "50"), "give --items"),
-        (("A,", "A,"), ("--backbone", "hstu", "--length", "5", "--ffn-ratio", "2", "--budget-flops", "9"), "ffn_ratio"),
-        (("A,", "A,"), ("--layers-range", "8", "4"), "layers_range: received 8 to 4"),
+        (
+            ("A,", "A,"),
+            ("--backbone", "hstu", "--length", "5", "--ffn-ratio", "2", "--budget-flops", "9"),
+            "--ffn-ratio",
+        ),
+        (("A,", "A,"), ("--layers-range", "8", "4"), "--layers-range: received 8 to 4"),
+        (
+            ("A,", "A,"),
+            ("--layers-range", "1", "9999", "--dim-range", "1", "999"),
+            "--layers-range and --dim-range: rec",
+        ),
+        (
+            ("A,", "A,"),
+            ("--backbone", "hstu"),
+            "--backbone: received hstu, which counts for nothing without --budget-p",
+        ),
+        (("A,", "A,"), ("--items", "9"), "--items: received 9, which counts for nothing without --budget-total"),
+        (("A,", "A,"), ("--candidates", "9"), "which counts for nothing without --budget-flops"),
+        (("A,", "A,"), ("--at-data", "9"), "--at-data: received 9, but there is no data term; give --data"),
+        (("A,", "1,"), ("--at-data", "9", "--data", "set"), "--at-data: received 9, but D' does not vary within"),
+        (("A,", "A,"), ("--p1", "2"), "--p1: received 2, but quadratic has no p1; fit performance-law or released"),
+        (("A,", "A,"), ("--draws", "20"), "--draws: received 20, expected at least 200"),
         (("A,", "A,"), ("--tolerance", "0"), "--tolerance: received 0"),
         (("A,", "A,"), ("--sigma", "-1"), "--sigma: received -1"),
-        (("A,", "A,"), ("--form", "cubic"), "form: received 'cubic'"),
+        (("A,", "A,"), ("--form", "cubic"), "--form: received 'cubic'"),
         (("A,", "A,"), ("--form", "power", "--forms", "quadratic"), "which is not among --forms quadratic"),
         (("A,", "A,"), ("--bootstrap-seed", "-1"), "--bootstrap-seed: received -1"),
-        (("A,", "A,"), ("--level", "1.5"), "level: received 1.5"),
+        (("A,", "A,"), ("--level", "1.5"), "--level: received 1.5"),
     ],
 )
 def test_wrong_tables_and_options_are_named(runs, tmp_path, capsys, change, words, message):
@@ -214,6 +235,41 @@ def test_a_size_is_layers_x_width(runs, capsys, size):
     code, shown = main(["predict", "--runs", runs, *QUICK, "--form", "quadratic", "--sizes", size], capsys)
     assert code == 2
     assert f"--sizes: received '{size}', expected layers x width" in shown
+
+
+def test_predict_needs_a_size(runs, capsys):
+    code, shown = main(["predict", "--runs", runs, *QUICK, "--sizes"], capsys)
+    assert code == 2
+    assert "--sizes: received no size, expected LAYERSxWIDTH, such as 8x64" in shown
+
+
+@pytest.mark.parametrize("words", [("predict", "--sizes", "8x50"), ("recommend",)])
+def test_runs_left_out_are_told_in_the_first_line(runs, tmp_path, capsys, words):
+    path = tmp_path / "runs.csv"
+    path.write_text(re.sub(r"A,8,50,[^,]*", "A,8,50,nan", runs.read_text()))
+    code, shown = main([words[0], "--runs", path, *QUICK, "--form", "quadratic", *words[1:]], capsys)
+    assert code == 0
+    assert shown.splitlines()[0].endswith(f"15 runs, 1 left out: {path}, line 7: hr10 is 'nan'")
+    assert ("widths searched: all from 25 to 100" in shown) == (words[0] == "recommend")
+
+
+def test_a_fit_is_announced_on_stderr(runs, capsys):
+    command(["fit", "--runs", str(runs), *QUICK, "--forms", "quadratic"])
+    said = capsys.readouterr()
+    assert said.err == "fitting quadratic (1 of 1): 16 runs in 1 panel, 200 draws\n"
+    assert "fitting" not in said.out
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_fit(runs, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for target in (("fit", "--json", tmp_path / "file" / "a.json"), ("report", "--out", tmp_path / "file" / "page")):
+        code = main([target[0], "--runs", runs, *QUICK, *target[1:]], capsys)[0]
+        assert code == 2
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("wukong_jax.performance_law.read_runs.read_runs", None)
+    code, shown = main(["fit", "--runs", runs, *QUICK, "--json", tmp_path / "new" / "a.json"], capsys)
+    assert code == 2
+    assert f"--json: {tmp_path} cannot be written to" in shown
 
 
 def test_files_and_folders_in_the_way_are_named(runs, tmp_path, capsys):

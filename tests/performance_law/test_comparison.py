@@ -1,11 +1,13 @@
 """Forms side by side: which predicts best, and what the runs cannot tell."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.performance_law.made_runs import log_linear, quadratic, runs_of
 from wukong_jax.errors import ConfigError, DataError
-from wukong_jax.performance_law.comparison import compare, favours
+from wukong_jax.performance_law.comparison import compare, favours, reasons
 from wukong_jax.performance_law.fit import fit
 
 LINEAR = ("quadratic", "quadratic-interaction", "log-linear")
@@ -54,6 +56,7 @@ def test_all_forms_are_compared_unless_some_are_named_and_those_that_fail_are_li
     assert [one.form.name for one in found.fits] == ["log-linear"]
     assert set(found.skipped) == {"performance-law", "released", "quadratic", "quadratic-interaction", "power"}
     assert found.verdict == "only log-linear could be fitted"
+    assert compare(runs, ["log-linear"], draws=200).verdict == "only log-linear was fitted"
     with pytest.raises(DataError, match="2 values of depth"):
         compare(runs, ["quadratic"], draws=200)
     with pytest.raises(ConfigError, match="received 'cubic'"):
@@ -64,6 +67,27 @@ def test_without_large_runs_there_is_no_best_extrapolation():
     found = compare(runs_of(log_linear, noise=0.01, layers=(4, 8), dims=(25, 50), repeats=2), ["log-linear"], draws=200)
     assert found.best_held_out is None
     assert any("no run is larger than those that are fitted" in note for note in found.fits[0].notes)
+
+
+def test_one_form_alone_tested_at_larger_sizes_is_not_called_the_best():
+    found = compare(runs_of(quadratic, noise=0.003), ("quadratic", "log-linear"), draws=200)
+    bent, straight = found.fits
+    untested = dataclasses.replace(straight, quality=straight.quality._replace(held_out=None))
+    verdict = found._replace(fits=(bent, untested), best_held_out="quadratic").verdict
+    assert "only quadratic could be tested at larger sizes" in verdict
+    assert "best from the small" not in verdict
+
+
+def test_a_reason_is_told_once_for_all_its_forms():
+    skipped = {"a": "form a: too few runs", "b": "form b: too few runs", "c": "form c: one depth"}
+    assert reasons(skipped) == ["forms a, b: too few runs", "form c: one depth"]
+
+
+def test_every_fit_is_announced():
+    said = []
+    compare(runs_of(log_linear, noise=0.01), ("quadratic", "log-linear"), draws=200, announce=said.append)
+    assert said[0] == "fitting quadratic (1 of 2): 24 runs in 1 panel, 200 draws"
+    assert len(said) == 3
 
 
 def test_nothing_speaks_against_a_form_that_fits_no_worse():

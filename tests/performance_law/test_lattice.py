@@ -29,6 +29,21 @@ def test_wide_ranges_take_multiples_of_a_power_of_two():
     assert found.dims[-1] == 1024
 
 
+def test_a_range_far_beyond_the_runs_keeps_what_was_measured():
+    found = GRID.lattice(None, (1, 1_000_000))
+    assert {1, 1_000_000, *range(25, 101)} <= {*found.dims}
+    assert np.all(np.diff(found.dims) <= np.maximum(1, 0.03 * found.dims[1:]))
+    assert f"widths searched: {len(found.dims)} from 1 to 1000000, in steps of 1 to " in found.searched
+    wide = measured((8, 100), (64, 450), (64, 1000)).lattice()
+    assert {100, 450, 1000} <= {*wide.dims}
+
+
+def test_what_is_searched_is_said():
+    assert GRID.lattice().searched == "depths searched: all from 4 to 32; widths searched: all from 25 to 100"
+    found = GRID.lattice((2, 2), (10, 40), 16)
+    assert found.searched == "depths searched: 2 alone; widths searched: 2 from 16 to 32, in steps of 16"
+
+
 def test_given_ranges_and_multiple():
     found = GRID.lattice((2, 3), (10, 40), 16)
     assert found.layers.tolist() == [2, 3]
@@ -38,6 +53,7 @@ def test_given_ranges_and_multiple():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (((1, 10_000), (1, 1_000_000), None), "10,000 depths x .* expected at most 200,000 sizes; narrow a range"),
         (((5, 4), None, None), "layers_range: received 5 to 4"),
         ((None, (0, 4), None), "dim_range: received 0 to 4"),
         ((None, (33, 40), 64), "no multiple of 64 lies between 33 and 40"),

@@ -86,6 +86,23 @@ def test_less_noise_tells_more():
     assert sharp.reduction.max() > 2 * dull.reduction.max() > 0
 
 
+def test_where_the_choice_is_certain_no_run_is_worth_making():
+    law = first_law()
+    search = Search(dataclasses.replace(law, drawn=np.tile(law.coefficients, (50, 1))))
+    found = next_run(search, LAYERS, DIMS, NOISE)
+    assert np.all(found.expected >= 0)
+    assert not found.worthwhile
+    assert next_run(search, LAYERS, DIMS, NOISE, target="interval").worthwhile
+    assert next_run(Search(first_law()), LAYERS, DIMS, NOISE).worthwhile
+
+
+def test_candidates_that_are_shown_differ():
+    sizes = np.array([[16, 50], [16, 51], [20, 60], [8, 50], [8.5, 52], [16, 80]], float).T
+    found = module.NextRun("regret", *sizes, np.arange(6.0), 1.0, SIGMA)
+    assert found.shown(9).tolist() == [0, 3, 5]
+    assert found.shown(2).tolist() == [0, 3]
+
+
 def test_the_same_seed_gives_the_same_answer():
     search = Search(first_law())
     one, two = (next_run(search, LAYERS, DIMS, NOISE, seed=3) for _ in range(2))

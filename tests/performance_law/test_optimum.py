@@ -161,6 +161,19 @@ def test_a_budget_stops_a_law_that_would_rise_without_end():
     assert found.best.layers * found.best.dim <= 1600
 
 
+def test_the_end_of_the_budget_is_no_turn_of_the_law():
+    rising = certain(RUNS, "log-linear", [0.3, 0.01, 0.02])
+    found = optimum(Search(rising), budgets=[Budget("d", 130.0, lambda layers, dim: dim + 0 * layers)])
+    assert isinstance(found.dim, Outside)
+    assert found.dim.by_budget
+    assert "the budget ends at 130" in found.dim.text("d")
+    turning = certain(RUNS, "quadratic", peak(12, 120))
+    found = optimum(Search(turning), budgets=[Budget("d", 200.0, lambda layers, dim: dim + 0 * layers)])
+    assert isinstance(found.dim, Outside)
+    assert not found.dim.by_budget
+    assert "the extrapolated law turns at 120" in found.dim.text("d")
+
+
 def test_several_budgets_hold_together():
     law = certain(RUNS, "quadratic", peak(30, 90))
     deep = Budget("layers", 10.0, lambda layers, dim: layers + 0 * dim)

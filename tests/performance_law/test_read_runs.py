@@ -161,5 +161,5 @@ def test_a_broken_note_of_a_failed_run_is_an_error(tmp_path, text):
 
 
 def test_an_empty_folder_has_no_run(tmp_path):
-    with pytest.raises(DataError, match="no run"):
+    with pytest.raises(DataError, match=r"no \.jsonl run record in .*; give a CSV file, a \.jsonl file or a folder"):
         read_runs(tmp_path, "hr@10")

@@ -1,5 +1,6 @@
 """The page and its figures, read back: what they show is what was found."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.colors import to_rgb
 from tests.performance_law.planted_law import certain, grid_runs, peak
 from wukong_jax.performance_law.budgets import Budget, size
 from wukong_jax.performance_law.comparison import compare
+from wukong_jax.performance_law.fit import UNDEFINED
 from wukong_jax.performance_law.lattice import Lattice
 from wukong_jax.performance_law.next_run import next_run
 from wukong_jax.performance_law.noise import noise_of
@@ -21,7 +23,8 @@ from wukong_jax.performance_law.report_figures import (
     surface_figure,
 )
 from wukong_jax.performance_law.report_findings import Findings, plain
-from wukong_jax.performance_law.report_tables import next_table, optima_table, residuals_table
+from wukong_jax.performance_law.report_tables import fit_lines, law_line, next_table, optima_table, residuals_table
+from wukong_jax.performance_law.runs import LeftOut
 from wukong_jax.performance_law.search import Search, allowed
 
 
@@ -55,7 +58,7 @@ def test_the_surface_shows_runs_best_size_and_the_next_runs(findings):
     [best] = lines_of(axes, "*")
     assert (best.get_xdata()[0], best.get_ydata()[0]) == (found.best.layers, found.best.dim)
     [after] = lines_of(axes, "P")
-    np.testing.assert_array_equal(after.get_xdata(), findings.following.layers[:3])
+    np.testing.assert_array_equal(after.get_xdata(), findings.following.layers[findings.following.shown(3)])
     assert axes.get_xscale() == axes.get_yscale() == "log"
 
 
@@ -152,6 +155,34 @@ def test_tables_carry_the_answers(findings):
     assert len(runs.rows) == len(findings.fit.runs.y)
     law = float(findings.fit.predict(findings.fit.runs.layers, findings.fit.runs.dim)[3])
     assert runs.rows[3][4] == f"{law:.5g}"
+
+
+def test_runs_left_out_are_told_with_the_law(findings):
+    assert f"; {len(findings.fit.runs.y)} runs" in law_line(findings.fit, 0)
+    lost = tuple(LeftOut(f"line {number}", "hr10 is 'nan'") for number in (7, 9, 11, 13))
+    runs = dataclasses.replace(findings.fit.runs, left_out=lost[:1])
+    said = law_line(dataclasses.replace(findings.fit, runs=runs), 0)
+    assert said.endswith(f"{len(runs.y)} runs, 1 left out: line 7: hr10 is 'nan'")
+    runs = dataclasses.replace(runs, left_out=lost)
+    assert "4 left out: line 7: hr10 is 'nan'; line 9" in law_line(dataclasses.replace(findings.fit, runs=runs), 0)
+
+
+def test_no_run_is_recommended_where_none_is_worth_making(findings):
+    settled = dataclasses.replace(findings, following=dataclasses.replace(findings.following, now=0.0))
+    answers = parts(settled)[0]
+    assert "No further run is worth making" in answers.text[-1]
+    assert len(answers.tables) == 1
+    assert len(parts(findings)[0].tables) == 2
+
+
+def test_weights_that_are_not_determined_are_not_numbers():
+    runs = grid_runs(y=lambda n, d: 0.3 + 0.01 * np.sin(37 * n))
+    comparison = compare(runs, ["released"], draws=200)
+    fit = comparison.fits[0]
+    nothing = dict.fromkeys(fit.parameters, UNDEFINED)
+    lines = fit_lines(comparison._replace(fits=(dataclasses.replace(fit, parameters=nothing),)))
+    assert any("Scaling potential: w1 not determined, w2 not determined;" in line for line in lines)
+    assert not any("nan" in line for line in lines)
 
 
 def test_plain_values_say_what_is_infinite_and_what_is_undefined():

@@ -8,7 +8,7 @@ from wukong_jax.config.sequences import SequencesConfig
 from wukong_jax.config.sequential import SASRecConfig
 from wukong_jax.data.pipeline import evaluation_batches, training_batches
 from wukong_jax.errors import DataError
-from wukong_jax.sequential.examples import as_examples
+from wukong_jax.sequential.examples import all_users, as_examples
 from wukong_jax.sequential.schema import SequenceSchema
 
 LENGTH = 5
@@ -116,8 +116,21 @@ def test_the_last_batch_of_an_evaluation_is_filled_up(store):
     assert (batches[-1].ids[split.rows % 20 :] == -1).all()
 
 
-@pytest.mark.parametrize("schema", [SequenceSchema(ITEMS + 1, True), SequenceSchema(ITEMS, False)])
-def test_a_store_of_other_items_or_without_times_is_refused(store, schema):
-    other = dataclasses.replace(config(store.path), schema=schema)
-    with pytest.raises(DataError, match="does not have the schema of the config"):
-        as_examples(store, other)
+def test_a_store_of_other_items_or_without_times_is_refused(store, tmp_path):
+    timeless = write(tmp_path / "store", random_sequences(times=False))
+    for held, schema in ((store, SequenceSchema(ITEMS + 1, True)), (timeless, SequenceSchema(ITEMS, True))):
+        other = dataclasses.replace(config(held.path), schema=schema)
+        with pytest.raises(DataError, match="does not have the schema of the config"):
+            as_examples(held, other)
+
+
+def test_times_that_the_config_does_not_ask_for_are_left_aside(store):
+    split = as_examples(store, config(store.path, times=False)).split("test")
+    assert split.take(slice(0, 2)).ids.shape == (2, LENGTH + 1)
+
+
+def test_all_users_with_an_item_are_rows_of_their_own(store):
+    split = all_users(as_examples(store, config(store.path)).split("test"))
+    np.testing.assert_array_equal(split.users, np.arange(store.sequences.num_users))
+    sizes = (split.take(slice(0, 100)).ids[:, : LENGTH + 1] >= 0).sum(axis=1)
+    np.testing.assert_array_equal(sizes, np.minimum(store.sequences.lengths, LENGTH + 1))

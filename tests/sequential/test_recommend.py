@@ -40,7 +40,7 @@ def expected(folder, store, removed):
     table = np.asarray(next(iter(best.state.tables.values())), np.float64)
     table /= np.linalg.norm(table, axis=1, keepdims=True)
     found = {}
-    for user in split.users.tolist():
+    for user in range(store.sequences.num_users):
         items = store.sequences.of(user)[-LENGTH:]
         start, stop = store.sequences.offsets[user], store.sequences.offsets[user + 1]
         times = store.sequences.times[start:stop]

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from tests.sequential.tiny_sequences import random_sequences, write
 from tests.tiny import write_store
+from wukong_jax.data.store import open_store
 from wukong_jax.errors import DataError
 from wukong_jax.sequential.store import open_sequence_store
 
@@ -65,6 +67,7 @@ def edit(path):
         (lambda path: (path / "offsets.i64").unlink(), "offsets.i64 is missing"),
         (lambda path: (path / "store.json").unlink(), "it has no store.json"),
         (lambda path: (path / "store.json").write_text("{"), "store.json is damaged"),
+        (lambda path: (path / "store.json").write_text("[]"), "store.json is damaged .it holds no object"),
     ],
 )
 def test_damage_is_named(tmp_path, damage, message):
@@ -78,6 +81,25 @@ def test_a_store_of_examples_is_no_store_of_sequences(tmp_path):
     write_store(tmp_path / "store")
     with pytest.raises(DataError, match="holds examples with labels, expected sequences"):
         open_sequence_store(tmp_path / "store")
+
+
+def test_times_that_cannot_be_seconds_are_refused(tmp_path):
+    sequences = random_sequences()
+    with pytest.raises(DataError, match="give times in seconds"):
+        write(tmp_path / "store", dataclasses.replace(sequences, times=sequences.times * 10**6))
+    assert not (tmp_path / "store").exists()
+
+
+def test_times_that_fall_within_a_user_are_refused():
+    sequences = random_sequences()
+    with pytest.raises(DataError, match="times fall within a user"):
+        dataclasses.replace(sequences, times=-sequences.times)
+
+
+def test_a_store_of_sequences_is_no_store_of_examples(tmp_path):
+    write(tmp_path / "store", random_sequences())
+    with pytest.raises(DataError, match="holds sequences, expected examples with labels"):
+        open_store(tmp_path / "store")
 
 
 def test_there_is_no_store(tmp_path):

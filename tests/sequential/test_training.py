@@ -9,7 +9,14 @@ from tests.sequential.tiny_sequences import DENSE, ITEMS, SPARSE, config, random
 from tests.tiny import memory_console
 from wukong_jax.config.optimizer import OptimizerConfig, TableRule, TablesConfig
 from wukong_jax.config.sequences import SequencesConfig
-from wukong_jax.config.sequential import BCEConfig, FullSoftmaxConfig, HSTUConfig, LlamaConfig, SASRecConfig
+from wukong_jax.config.sequential import (
+    BCEConfig,
+    FullSoftmaxConfig,
+    HSTUConfig,
+    LlamaConfig,
+    SampledSoftmaxConfig,
+    SASRecConfig,
+)
 from wukong_jax.data.pipeline import fill_batch
 from wukong_jax.errors import ConfigError
 from wukong_jax.sequential.examples import as_examples
@@ -126,6 +133,13 @@ def test_negatives_row_by_row_are_new_in_every_step(store):
     assert len(losses) == 3
 
 
+def test_negatives_are_not_taken_for_times(store):
+    """With as many negatives as items and times, columns alone do not tell them apart."""
+    run = config(store.path, HSTUConfig(**SMALL, loss=SampledSoftmaxConfig(num_negatives=20)), SPARSE, times=False)
+    params = jax.eval_shape(build_program(run, 10).init).params
+    assert "time_bias" not in str(jax.tree_util.tree_structure(params))
+
+
 def state_of(program, step):
     state = program.init()
     return dataclasses.replace(state, step=state.step + step)
@@ -199,6 +213,14 @@ def test_without_validation_the_last_checkpoint_counts_and_the_test_is_watched(s
         (
             lambda run: {"train": dataclasses.replace(run.train, progressive=True)},
             "train.progressive: received True, but sequences have no such scores",
+        ),
+        (
+            lambda run: {"sequences": SequencesConfig(cutoffs=(2, 5), lengths=(3, 5))},
+            "sequences.lengths: received .3, 5., expected lengths below model.max_length 5",
+        ),
+        (
+            lambda run: {"model": SASRecConfig(**SMALL, loss=FullSoftmaxConfig()), "tables": SPARSE},
+            "model.loss: the full softmax reads all items",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -165,6 +166,15 @@ def main(arguments: Sequence[str]) -> int:
     """Run one subcommand; raises `UserError` where runs and options do not fit."""
     description = "Laws of HR, NDCG or loss over depth N and width d: predict before training, and choose the size."
     options: Any = tyro.cli(Command, args=list(arguments), prog=PROGRAM, description=description)
+    try:
+        return _run(options)
+    except ConfigError as error:
+        from wukong_jax.performance_law.option_checks import with_options
+
+        raise ConfigError(with_options(options, str(error))) from error
+
+
+def _run(options: Any) -> int:
     match options:
         case FitOptions():
             return fit_command(options)
@@ -198,16 +208,18 @@ def predict_command(options: PredictOptions) -> int:
     import numpy as np
 
     from wukong_jax.performance_law.optimum import Size
-    from wukong_jax.performance_law.report_tables import sizes_table
+    from wukong_jax.performance_law.report_tables import law_line, sizes_table
     from wukong_jax.performance_law.search import Search
 
     _check_json(options.json)
+    if not options.sizes:
+        raise ConfigError("--sizes: received no size, expected LAYERSxWIDTH, such as 8x64")
     sizes = [_size(text) for text in options.sizes]
     _, law, panel = _chosen(options)
     search = Search(law, panel, options.at_data)
     within = search.measured.within(*(np.array(axis) for axis in zip(*sizes, strict=True)))
     found = [Size(n, d, search.value(n, d), bool(inside)) for (n, d), inside in zip(sizes, within, strict=True)]
-    _print([_law_line(law, panel), sizes_table(found, law.runs.metric, law.level).markdown()])
+    _print([law_line(law, panel) + "\n", sizes_table(found, law.runs.metric, law.level).markdown()])
     plain = {"form": law.form.name, "panel": law.runs.panels[panel], "sizes": found}
     _write_json(options.json, options, plain)
     return 0
@@ -216,16 +228,19 @@ def predict_command(options: PredictOptions) -> int:
 def recommend_command(options: RecommendOptions) -> int:
     """Print the best sizes and the next runs."""
     from wukong_jax.performance_law.report_findings import findings_plain
-    from wukong_jax.performance_law.report_tables import next_table, optima_table, optimum_lines
+    from wukong_jax.performance_law.report_tables import law_line, next_table, no_run_line, optima_table, optimum_lines
 
     _check_json(options.json)
     findings = _findings(options)
     metric, measured = findings.fit.runs.metric, findings.search.measured
-    lines = [_law_line(findings.fit, findings.panel), optima_table(findings.optima, metric).markdown()]
+    lines = [law_line(findings.fit, findings.panel), findings.lattice.searched + "\n"]
+    lines.append(optima_table(findings.optima, metric).markdown())
     for question, found in findings.optima.items():
         lines += [*optimum_lines(question, found), ""]
-    if findings.following is not None:
-        following = findings.following
+    following = findings.following
+    if following is not None and not following.worthwhile:
+        lines.append(no_run_line(following))
+    elif following is not None:
         lines.append(next_table(following, measured.within(following.layers, following.dims)).markdown())
     _print(lines)
     _write_json(options.json, options, findings_plain(findings))
@@ -234,10 +249,12 @@ def recommend_command(options: RecommendOptions) -> int:
 
 def report_command(options: ReportOptions) -> int:
     """Write the page."""
+    from wukong_jax.performance_law.option_checks import check_writable
     from wukong_jax.performance_law.report import write_report
 
     if options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out: {options.out} is a file, expected the name of a folder")
+    check_writable("--out", options.out)
     for path in write_report(_findings(options), options.out, options.formats):
         print(path)
     return 0
@@ -275,29 +292,46 @@ def _read(options: RunsOptions) -> "Runs":
 
 def _compare(options: RunsOptions, runs: "Runs", forms: Sequence[str] = ()) -> "Comparison":
     from wukong_jax.performance_law.comparison import compare
+    from wukong_jax.performance_law.law import FORMS
 
+    named = list(forms or options.forms)
+    if options.p1 is not None and named and all(form in FORMS and FORMS[form].p1 is None for form in named):
+        having = " or ".join(form.name for form in FORMS.values() if form.p1 is not None)
+        raise ConfigError(f"--p1: received {options.p1:g}, but {' and '.join(named)} has no p1; fit {having}")
     if options.bootstrap_seed < 0:
         raise ConfigError(f"--bootstrap-seed: received {options.bootstrap_seed}, expected 0 or more")
     return compare(
         runs,
-        list(forms or options.forms) or None,
+        named or None,
         p1=options.p1,
         draws=options.draws,
         level=options.level,
         seed=options.bootstrap_seed,
+        announce=lambda line: print(line, file=sys.stderr, flush=True),
     )
 
 
 def _chosen(options: ChosenOptions) -> "tuple[Comparison, Fitted, int]":
     """The forms, the one that is used, and the number of the panel asked about."""
+    if options.at_data is not None and options.data is None:
+        raise ConfigError(f"--at-data: received {options.at_data:g}, but there is no data term; give --data")
     runs = _read(options)
+    if options.at_panel is not None and options.at_panel not in runs.panels:
+        panels = ", ".join(map(repr, runs.panels))
+        raise ConfigError(f"--at-panel: received {options.at_panel!r}, expected one of {panels}")
     panel = 0 if options.at_panel is None else runs.panel_number(options.at_panel)
     if options.form is not None and options.forms and options.form not in options.forms:
         raise ConfigError(f"--form: received {options.form!r}, which is not among --forms {' '.join(options.forms)}")
     comparison = _compare(options, runs, () if options.forms or options.form is None else (options.form,))
     if options.form is not None and options.form in comparison.skipped:
         raise DataError(comparison.skipped[options.form])
-    return comparison, comparison.fit(options.form or comparison.best), panel
+    law = comparison.fit(options.form or comparison.best)
+    if options.at_data is not None and not law.has_data_term:
+        raise ConfigError(
+            f"--at-data: received {options.at_data:g}, but D' does not vary within panels, so there is no data term; "
+            "leave it out"
+        )
+    return comparison, law, panel
 
 
 def _findings(options: SearchOptions) -> "Findings":
@@ -336,7 +370,9 @@ def _budgets(options: SearchOptions) -> "list[Budget]":
         size,
         total_parameters,
     )
+    from wukong_jax.performance_law.option_checks import check_counted
 
+    check_counted(options)
     found = [] if options.budget_size is None else [Budget("N d", options.budget_size, size)]
     counted = [options.budget_parameters, options.budget_total, options.budget_flops]
     if all(limit is None for limit in counted):
@@ -365,14 +401,6 @@ def _size(text: str) -> tuple[float, float]:
     return float(found[1]), float(found[2])
 
 
-def _law_line(law: "Fitted", panel: int) -> str:
-    quality = law.quality
-    return (
-        f"Law: {law.form.name}, {law.form.formula}; panel {law.runs.panels[panel]}, {len(law.runs.y)} runs, "
-        f"R2 {quality.r2:.4f}, leave-one-out RMSE {quality.loo_rmse:.3g}\n"
-    )
-
-
 def _print(lines: Sequence[str]) -> None:
     print("\n".join(lines))
 
@@ -380,6 +408,10 @@ def _print(lines: Sequence[str]) -> None:
 def _check_json(path: pathlib.Path | None) -> None:
     if path is not None and path.is_dir():
         raise ConfigError(f"--json: {path} is a folder, expected the name of a JSON file")
+    if path is not None:
+        from wukong_jax.performance_law.option_checks import check_writable
+
+        check_writable("--json", path.parent)
 
 
 def _write_json(path: pathlib.Path | None, options: RunsOptions, found: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from wukong_jax.config.checks import check_positive
 from wukong_jax.config.command_line import parse
-from wukong_jax.errors import ConfigError
+from wukong_jax.errors import ConfigError, DataError
 from wukong_jax.files import whole_file
 
 if TYPE_CHECKING:
@@ -85,11 +85,14 @@ def _recommendations(run: "OpenRun", options: PredictOptions) -> "Iterator[pl.Da
     import numpy as np
     import polars as pl
 
-    from wukong_jax.sequential.examples import SequenceSplit
+    from wukong_jax.sequential.examples import SequenceSplit, all_users
     from wukong_jax.sequential.recommend import recommend
 
-    split = run.store.split("test")
-    assert isinstance(split, SequenceSplit), "a run on sequences has such splits"
+    test = run.store.split("test")
+    assert isinstance(test, SequenceSplit), "a run on sequences has such splits"
+    split = all_users(test)
+    if not split.rows:
+        raise DataError(f"store {run.store.path} has no user with an item, so there is nobody to recommend to")
     names = split.sequences
     for users, items, scores in recommend(run.program, run.state, split, options.top or 10):
         ranks = np.broadcast_to(np.arange(1, items.shape[1] + 1), items.shape)

@@ -10,7 +10,7 @@ from wukong_jax.config.codec import stable_hash, to_plain
 from wukong_jax.config.models import ModelConfig
 from wukong_jax.config.optimizer import OptimizerConfig, TablesConfig
 from wukong_jax.config.sequences import SequencesConfig
-from wukong_jax.config.sequential import BackboneConfig
+from wukong_jax.config.sequential import BackboneConfig, FullSoftmaxConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.errors import ConfigError
 from wukong_jax.sequential.schema import ITEM_TABLE, SequenceSchema
@@ -84,7 +84,8 @@ class TrainConfig:
     """Examples per step; the remainder of each epoch, another one each time, is left out."""
     micro_batch: int | Literal["auto"] | None = "auto"
     """Examples worked off at a time within a step, a divisor of batch_size; None for all at once. The update is that of
-    the whole batch, to rounding; dropout draws other masks. auto: on CPU what fits its caches, elsewhere None."""
+    the whole batch, to rounding; dropout draws other masks, sampled losses other negatives.
+    auto: on CPU what fits its caches, elsewhere None."""
     epochs: int = 5
     """Passes over the training split."""
     max_steps: int | None = None
@@ -207,10 +208,26 @@ class RunConfig:
         if self.sequences is not None:
             cutoffs = self.sequences.cutoffs
             monitors = (*(f"{name}@{k}" for name in ("ndcg", "hr") for k in cutoffs), "mrr", "loss")
+            self._check_lengths_and_loss(self.sequences)
             if self.train.progressive:
                 raise ConfigError("train.progressive: received True, but sequences have no such scores; leave it out")
         if self.train.monitor not in monitors:
             raise ConfigError(f"train.monitor: received {self.train.monitor!r}, expected one of {', '.join(monitors)}")
+
+    def _check_lengths_and_loss(self, sequences: SequencesConfig) -> None:
+        assert isinstance(self.model, BackboneConfig)
+        assert isinstance(self.schema, SequenceSchema)
+        if sequences.lengths and sequences.lengths[-1] >= self.model.max_length:
+            raise ConfigError(
+                f"sequences.lengths: received {sequences.lengths}, expected lengths below model.max_length "
+                f"{self.model.max_length}"
+            )
+        rule = self.tables.rule_of(ITEM_TABLE, self.schema.num_items)
+        if isinstance(self.model.loss, FullSoftmaxConfig) and rule.update == "row_sparse":
+            raise ConfigError(
+                "model.loss: the full softmax reads all items, but tables.rules update the table 'item' row by row; "
+                "put TableRule('^item$', update='dense', name='adam') first, or take a sampled loss"
+            )
 
     @property
     def epochs(self) -> int:

@@ -72,7 +72,7 @@ class SASRecConfig:
     positions: bool = True
     """Add a learned vector to each position's input."""
     init_stddev: float = 0.02
-    """Standard deviation of the truncated normal initialisation of the item table."""
+    """Standard deviation of the normal initialisation of the item table."""
     remat: bool = False
     """Recompute each block in the backward pass instead of keeping its activations."""
     dtype: DType = "float32"
@@ -116,7 +116,7 @@ class HSTUConfig:
     time_buckets: int = 128
     """Buckets of the time bias, each a factor of 1.35 in time; used where times are given."""
     init_stddev: float = 0.02
-    """Standard deviation of the truncated normal initialisation of the item table."""
+    """Standard deviation of the normal initialisation of the item table."""
     remat: bool = False
     """Recompute each block in the backward pass instead of keeping its activations."""
     dtype: DType = "float32"
@@ -164,7 +164,7 @@ class LlamaConfig:
     rotary_base: float = 10_000.0
     """Slowest pair turns by about 1 / rotary_base radians a position."""
     init_stddev: float = 0.02
-    """Standard deviation of the truncated normal initialisation of the item table."""
+    """Standard deviation of the normal initialisation of the item table."""
     remat: bool = False
     """Recompute each block in the backward pass instead of keeping its activations."""
     dtype: DType = "float32"

@@ -41,7 +41,7 @@ from wukong_jax.models.logistic_regression import LogisticRegression, weight_tab
 from wukong_jax.models.masknet import MaskNet
 from wukong_jax.models.wukong import Wukong
 from wukong_jax.models.xdeepfm import XDeepFM, xdeepfm_tables
-from wukong_jax.sequential.model import NextItemModel, item_tables
+from wukong_jax.sequential.model import item_tables, next_item_model
 
 
 class Entry(NamedTuple):
@@ -72,7 +72,7 @@ def _on_embeddings(
     return Entry(build, tables)
 
 
-NEXT_ITEM = Entry(lambda config, schema: NextItemModel(config), item_tables)
+NEXT_ITEM = Entry(next_item_model, item_tables)
 
 REGISTRY: dict[type, Entry] = {
     WukongConfig: Entry(_wukong, _embedding_tables),

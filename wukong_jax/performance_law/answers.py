@@ -47,8 +47,10 @@ class Outside:
     edge: float
     """The last measured value on that side."""
     at: Interval
-    """Where the extrapolated law turns."""
+    """Where the extrapolated law turns, or where the budget ends."""
     share: float
+    by_budget: bool = False
+    """Whether the budget allows nothing beyond, so that where the law turns is not seen."""
 
     @property
     def kind(self) -> str:
@@ -59,14 +61,16 @@ class Outside:
     def short(self) -> str:
         """The answer as a cell of a table."""
         beyond = "above" if self.side is Side.LARGER else "below"
-        return f"{beyond} {self.edge:g}; {interval_text(self.at)} extrapolated"
+        end = ", where the budget ends" if self.by_budget else " extrapolated"
+        return f"{beyond} {self.edge:g}; {interval_text(self.at)}{end}"
 
     def text(self, symbol: str) -> str:
         """The answer as a sentence without its end."""
         beyond = "above" if self.side is Side.LARGER else "below"
+        end = "the budget ends at" if self.by_budget else "the extrapolated law turns at"
         return (
-            f"{symbol}* is outside the measured range, {beyond} {self.edge:g} (the extrapolated law turns at "
-            f"{interval_text(self.at)}; measure there before trusting it), {_share(self.share)}"
+            f"{symbol}* is outside the measured range, {beyond} {self.edge:g} ({end} {interval_text(self.at)}; measure "
+            f"there before trusting it), {_share(self.share)}"
         )
 
 

@@ -1,6 +1,6 @@
 """Several forms of the law on the same runs: which predicts best, and whether the runs can tell the others from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
     def verdict(self) -> str:
         """What the runs say about the forms, in sentences."""
         if not self.rivals:
-            return f"only {self.best} could be fitted"
+            return f"only {self.best} {'could be' if self.skipped else 'was'} fitted"
         alike = [rival.form for rival in self.rivals if not rival.told_apart]
         worse = [rival.form for rival in self.rivals if rival.told_apart]
         parts = [f"{self.best} predicts left-out points best"]
@@ -61,8 +61,11 @@ class Comparison(NamedTuple):
             return "large runs could not be held out"
         found = self.fit(self.best_held_out).quality.held_out
         assert found is not None
-        which = "it also predicts" if self.best_held_out == self.best else f"{self.best_held_out} predicts"
-        verdict = f"{which} the large runs best from the small"
+        if sum(fit.quality.held_out is not None for fit in self.fits) == 1:
+            verdict = f"only {self.best_held_out} could be tested at larger sizes"
+        else:
+            which = "it also predicts" if self.best_held_out == self.best else f"{self.best_held_out} predicts"
+            verdict = f"{which} the large runs best from the small"
         if found.rmse >= found.baseline_rmse:
             verdict += ", but no better than the best value seen so far, so that none of these forms extrapolates here"
         return verdict
@@ -76,22 +79,40 @@ def compare(
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    announce: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """Fit all forms (or those named) and test each against the best; raises `DataError` where none can be fitted."""
+    """Fit all forms (or those named) and test each against the best; raises `DataError` where none can be fitted.
+
+    `announce` is told which form is being fitted: with many panels and draws one may take minutes.
+    """
     fits, skipped = [], {}
-    for form in forms or FORMS:
+    named = list(forms or FORMS)
+    for number, form in enumerate(named, 1):
+        if announce is not None:
+            where = f"{len(runs.y)} runs in {len(runs.panels)} panel{'s' * (len(runs.panels) > 1)}, {draws} draws"
+            announce(f"fitting {form} ({number} of {len(named)}): {where}")
         try:
             fits.append(fit(runs, form, p1=p1, draws=draws, level=level, seed=seed))
         except DataError as error:
             skipped[form] = str(error)
     if not fits:
-        raise DataError("; ".join(skipped.values()))
+        raise DataError("; ".join(reasons(skipped)))
     best = min(fits, key=_left_out_error)
     tested = [fit for fit in fits if fit.quality.held_out is not None]
+    if announce is not None and len(fits) > 1:
+        announce(f"comparing {best.form.name} with the others")
     others = [(other.form.name, favours(best, other, seed)) for other in fits if other is not best]
     rivals = tuple(Rival(form, p_value, p_value < 1 - level) for form, p_value in others)
     furthest = min(tested, key=_held_out_error).form.name if tested else None
     return Comparison(tuple(fits), best.form.name, furthest, rivals, skipped)
+
+
+def reasons(skipped: Mapping[str, str]) -> list[str]:
+    """Why forms were not fitted, each reason once with the forms it is for."""
+    forms: dict[str, list[str]] = {}
+    for form, why in skipped.items():
+        forms.setdefault(why.removeprefix(f"form {form}: "), []).append(form)
+    return [f"form{'s' * (len(names) > 1)} {', '.join(names)}: {why}" for why, names in forms.items()]
 
 
 def favours(best: Fitted, other: Fitted, seed: int) -> float:

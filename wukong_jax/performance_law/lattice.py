@@ -8,7 +8,11 @@ from jaxtyping import Bool, Float
 from wukong_jax.errors import ConfigError
 
 MOST_WIDTHS = 256
-"""Widths that a lattice has at most where no multiple is given: it then takes multiples of a power of two."""
+"""Widths that a lattice takes one by one where no multiple is given; of more it takes multiples of a power of two."""
+STEPS_BEYOND = 32
+"""Widths a doubling beyond the measured range, where not all are taken."""
+MOST_SIZES = 200_000
+"""Sizes that a lattice may have: each is predicted by every draw of the bootstrap."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,11 @@ class Lattice:
         """The layers and the widths of all sizes."""
         layers, dims = np.meshgrid(self.layers, self.dims, indexing="ij")
         return layers, dims
+
+    @property
+    def searched(self) -> str:
+        """Both axes in words."""
+        return f"depths searched: {_axis_text(self.layers)}; widths searched: {_axis_text(self.dims)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,19 +72,55 @@ class Measured:
         dims: tuple[int, int] | None = None,
         multiple: int | None = None,
     ) -> Lattice:
-        """All layers and the widths of a multiple within the ranges given, by default those measured."""
+        """All layers and the widths of a multiple within the ranges given, by default those measured.
+
+        Without a multiple: all widths; of more than `MOST_WIDTHS` the measured ones, both ends, multiples of a power of
+        two within the measured range, and steps that grow with the width beyond it. Raises `ConfigError`.
+        """
         widths = _range("dim_range", dims or self.dims_range)
-        if multiple is None:
-            multiple = 1
-            while (widths[1] - widths[0]) / multiple >= MOST_WIDTHS:
-                multiple *= 2
-        elif multiple < 1:
+        if multiple is not None and multiple < 1:
             raise ConfigError(f"dim_multiple: received {multiple}, expected 1 or more")
         low, high = _range("layers_range", layers or self.layers_range)
-        first = -(-widths[0] // multiple) * multiple
-        if first > widths[1]:
+        searched = self._widths(*widths) if multiple is None else _multiples(*widths, multiple)
+        if not len(searched):
             raise ConfigError(f"dim_multiple: no multiple of {multiple} lies between {widths[0]} and {widths[1]}")
-        return Lattice(np.arange(low, high + 1, dtype=float), np.arange(first, widths[1] + 1, multiple, dtype=float))
+        depths = high + 1 - low
+        if depths * len(searched) > MOST_SIZES:
+            raise ConfigError(
+                f"layers_range and dim_range: received {depths:,} depths x {len(searched):,} widths, expected at most "
+                f"{MOST_SIZES:,} sizes; narrow a range, or give a larger --dim-multiple"
+            )
+        return Lattice(np.arange(low, high + 1, dtype=float), searched)
+
+    def _widths(self, low: int, high: int) -> Float[np.ndarray, "widths"]:
+        if high - low < MOST_WIDTHS:
+            return _multiples(low, high, 1)
+        own = self.dims[(self.dims >= low) & (self.dims <= high)]
+        found = [np.array([low, high], float), own[own == np.round(own)]]
+        inner = max(low, int(np.ceil(self.dims.min()))), min(high, int(np.floor(self.dims.max())))
+        multiple = 1
+        while (inner[1] - inner[0]) / multiple >= MOST_WIDTHS:
+            multiple *= 2
+        found.append(_multiples(*inner, multiple))
+        for start, end in ((low, min(high, inner[0])), (max(low, inner[1]), high)):
+            if start < end:
+                steps = int(np.ceil(STEPS_BEYOND * np.log2(end / start))) + 1
+                found.append(np.geomspace(start, end, steps).round())
+        return np.unique(np.concatenate(found))
+
+
+def _multiples(low: int, high: int, multiple: int) -> Float[np.ndarray, "multiples"]:
+    return np.arange(-(-low // multiple) * multiple, high + 1, multiple, dtype=float)
+
+
+def _axis_text(axis: Float[np.ndarray, "values"]) -> str:
+    ends = f"{axis[0]:.0f} to {axis[-1]:.0f}"
+    steps = np.unique(np.diff(axis))
+    if len(steps) == 0:
+        return f"{axis[0]:.0f} alone"
+    if len(steps) > 1:
+        return f"{len(axis)} from {ends}, in steps of {steps[0]:.0f} to {steps[-1]:.0f}"
+    return f"all from {ends}" if steps[0] == 1 else f"{len(axis)} from {ends}, in steps of {steps[0]:.0f}"
 
 
 def _range(name: str, ends: tuple[float | int, float | int]) -> tuple[int, int]:

@@ -115,6 +115,11 @@ class _Axis:
         flat = self._flat(draws=draws)
         return _Place(np.where(flat, Kind.FLAT, kind), np.where(flat, np.nan, value))
 
+    def forbidden(self, value: float) -> bool:
+        """Whether no size with that value of the axis keeps to the budgets."""
+        at = np.full_like(self.other, value)
+        return not keeps(self.budgets, *((at, self.other) if self.number == 0 else (self.other, at))).any()
+
     def _flat(self, *, draws: bool) -> Bool[np.ndarray, "curves"]:
         """Of which curves the axis changes nothing."""
         free = dataclasses.replace(self, budgets=())
@@ -166,7 +171,8 @@ def _answer(axis: _Axis, law: _Place, draws: _Place) -> Answer:
     if kind is Kind.INSIDE:
         return Inside(at, share)
     below = kind is Kind.BELOW
-    return Outside(Side.SMALLER if below else Side.LARGER, axis.low if below else axis.high, at, share)
+    ended = not below and axis.forbidden(max([value * 2 ** (1 / STEPS) + 1, *axis.own[axis.own > value][:1]]))
+    return Outside(Side.SMALLER if below else Side.LARGER, axis.low if below else axis.high, at, share, ended)
 
 
 def _some(axis: Float[np.ndarray, "values"], count: int) -> Float[np.ndarray, "some"]:

@@ -29,6 +29,10 @@ OUTCOMES = 32
 MOST_SIZES = 400
 """Sizes, spread over those that may be chosen, that the best one is looked for among."""
 MOST_CANDIDATES = 150
+WORTH = 1e-3
+"""Share of the noise of a run below which the regret is not worth one."""
+APART = 1.25
+"""Candidates that are shown differ by this factor in depth or in width."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,22 @@ class NextRun:
     """Expected regret, or width of the intervals, after the run."""
     now: float
     """The same before it."""
+    sigma: float
+    """Standard deviation of one run."""
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether there is regret to take away; intervals can always be sharper."""
+        return self.target != "regret" or self.now >= WORTH * self.sigma
+
+    def shown(self, most: int) -> Int[np.ndarray, "some"]:
+        """Numbers of the first candidates, without those that are much like one before them."""
+        sizes, some = np.log(np.stack([self.layers, self.dims])), [0]
+        for number in range(1, len(self.layers)):
+            apart = np.abs(sizes[:, some] - sizes[:, [number]]).max(axis=0)
+            if np.all(apart > np.log(APART)):
+                some.append(number)
+        return np.array(some[:most])
 
     @property
     def reduction(self) -> Float[np.ndarray, "candidates"]:
@@ -83,10 +103,10 @@ def next_run(
     logs = -(off**2) / (2 * noise.sigma**2)
     weights = np.exp(logs - logs.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
-    expected = judge(weights).reshape(-1, OUTCOMES).mean(axis=1)
-    now = float(judge(np.full((1, count), 1 / count))[0])
+    expected = np.maximum(judge(weights), 0).reshape(-1, OUTCOMES).mean(axis=1)  # below 0 by rounding alone
+    now = max(0.0, float(judge(np.full((1, count), 1 / count))[0]))
     order = np.argsort(expected, kind="stable")
-    return NextRun(target, candidates[0][order], candidates[1][order], expected[order], now)
+    return NextRun(target, candidates[0][order], candidates[1][order], expected[order], now, noise.sigma)
 
 
 class _Regret:

@@ -61,6 +61,10 @@ def read_runs(
     Panels are named by the values of `panel`, joined by blanks. Unless `rising` says so, a metric named for a loss or
     an error falls as a model gets better, every other rises.
     """
+    if path.is_dir() and not (any(path.glob("*.jsonl")) or any(path.glob(f"*{FAILED}"))):
+        raise DataError(
+            f"runs: no .jsonl run record in {path}; give a CSV file, a .jsonl file or a folder of records with --runs"
+        )
     if path.is_dir() or path.suffix == ".jsonl":
         columns = Columns(layers or RECORD_LAYERS, dim or RECORD_DIM, tuple(panel or ()), data, seed or RECORD_SEED)
         rows = list(_record_rows(path, metric, columns))

@@ -13,7 +13,9 @@ from wukong_jax.performance_law.report_figures import profiles_figure, region_fi
 from wukong_jax.performance_law.report_findings import Findings
 from wukong_jax.performance_law.report_tables import (
     fit_lines,
+    law_line,
     next_table,
+    no_run_line,
     optima_table,
     optimum_lines,
     panels_table,
@@ -90,14 +92,14 @@ def _part_html(part: Part, picture: bytes | None) -> str:
 
 
 def _answers(findings: Findings) -> Part:
-    text = [
-        f"Law: {findings.fit.form.name}, {findings.fit.form.formula}; panel {findings.fit.runs.panels[findings.panel]}."
-    ]
+    text = [f"{law_line(findings.fit, findings.panel)}.", f"{findings.lattice.searched}."]
     for question, found in findings.optima.items():
         text += optimum_lines(question, found)
     tables = [optima_table(findings.optima, findings.fit.runs.metric)]
-    if findings.following is not None:
-        following = findings.following
+    following = findings.following
+    if following is not None and not following.worthwhile:
+        text.append(no_run_line(following))
+    elif following is not None:
         tables.append(next_table(following, findings.search.measured.within(following.layers, following.dims)))
     return Part("answers", "Best sizes and next runs", tuple(text), tables=tuple(tables))
 

@@ -38,8 +38,8 @@ def surface_figure(search: Search, found: Optimum, lattice: Lattice, following: 
     figure.colorbar(shades, ax=axes, label=search.law.runs.metric)
     _region(axes, found, lattice, hatched=True)
     _marks(axes, search, found)
-    if following is not None:
-        some = slice(0, SHOWN_NEXT)
+    if following is not None and following.worthwhile:
+        some = following.shown(SHOWN_NEXT)
         axes.plot(following.layers[some], following.dims[some], "P", mfc="0.5", mec="black", ms=11, label="next run")
     _size_axes(axes)
     legend_below(figure, axes)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wukong_jax.performance_law.answers import interval_text
-from wukong_jax.performance_law.comparison import Comparison
+from wukong_jax.performance_law.comparison import Comparison, reasons
 from wukong_jax.performance_law.fit import Fitted
 from wukong_jax.performance_law.next_run import NextRun
 from wukong_jax.performance_law.optimum import Optimum, Size
@@ -16,6 +16,25 @@ from wukong_jax.scaling.page_table import Table
 SHOWN_SIZES = 20
 """Sizes of a region that a table shows."""
 SHOWN_CANDIDATES = 8
+SHOWN_LEFT_OUT = 3
+NO_RUN = (
+    "No further run is worth making for the choice of the size: the regret of it is {now:.2g}, the noise of one run "
+    "{sigma:.2g}; --target interval asks for sharper intervals."
+)
+
+
+def law_line(fit: Fitted, panel: int) -> str:
+    """The law that answers, and the runs that it was fitted to."""
+    runs, quality = fit.runs, fit.quality
+    left_out = ""
+    if runs.left_out:
+        named = "; ".join(f"{one.where}: {one.reason}" for one in runs.left_out[:SHOWN_LEFT_OUT])
+        more = "; ..." if len(runs.left_out) > SHOWN_LEFT_OUT else ""
+        left_out = f", {len(runs.left_out)} left out: {named}{more}"
+    return (
+        f"Law: {fit.form.name}, {fit.form.formula}; panel {runs.panels[panel]}, R2 {quality.r2:.4f}, leave-one-out "
+        f"RMSE {quality.loo_rmse:.3g}; {len(runs.y)} runs{left_out}"
+    )
 
 
 def quality_table(comparison: Comparison) -> Table:
@@ -58,9 +77,13 @@ def fit_lines(comparison: Comparison) -> list[str]:
         lines += [f"{fit.form.name}: {note}." for note in fit.notes]
         if fit.form.name == "released":
             found = fit.scaling_potential()
-            weights = f"w1 = {interval_text(found.w1)}, w2 = {interval_text(found.w2)}"
+            named = (("w1", found.w1), ("w2", found.w2))
+            weights = ", ".join(
+                f"{name} not determined" if math.isnan(value.value) else f"{name} = {interval_text(value)}"
+                for name, value in named
+            )
             lines.append(f"Scaling potential: {weights}; {found.normalisation}.")
-    return lines + [f"Not fitted: {form}: {why}." for form, why in comparison.skipped.items()]
+    return lines + [f"Not fitted: {why}." for why in reasons(comparison.skipped)]
 
 
 def sizes_table(sizes: Sequence[Size], metric: str, level: float) -> Table:
@@ -140,21 +163,24 @@ def region_table(question: str, found: Optimum, metric: str) -> Table:
 
 
 def next_table(found: NextRun, interpolated: np.ndarray) -> Table:
-    """The most telling runs."""
+    """The most telling runs, those that differ."""
     what = "regret" if found.target == "regret" else "width of ln N* and ln d*"
+    some = found.shown(SHOWN_CANDIDATES)
+    columns = (found.layers, found.dims, found.expected, found.reduction, interpolated)
     rows = [
         (f"{n:g}", f"{d:g}", f"{expected:.3g}", f"{reduction:.3g}", how(bool(inside)))
-        for n, d, expected, reduction, inside in zip(
-            found.layers[:SHOWN_CANDIDATES],
-            found.dims[:SHOWN_CANDIDATES],
-            found.expected[:SHOWN_CANDIDATES],
-            found.reduction[:SHOWN_CANDIDATES],
-            interpolated[:SHOWN_CANDIDATES],
-            strict=True,
-        )
+        for n, d, expected, reduction, inside in zip(*(column[some] for column in columns), strict=True)
     ]
-    title = f"Runs to make next, by the expected {what} after them; now {found.now:.3g}"
+    title = (
+        f"Runs to make next, by the expected {what} after one of them, now {found.now:.3g}; alternatives for one next "
+        "run, not a plan of several"
+    )
     return Table(title, ("N", "d", f"{what} after", "less by", "prediction there"), tuple(rows))
+
+
+def no_run_line(found: NextRun) -> str:
+    """What is said in place of the table where no run is worth making."""
+    return NO_RUN.format(now=found.now, sigma=found.sigma)
 
 
 def residuals_table(fit: Fitted) -> Table:

@@ -15,10 +15,10 @@ from jaxtyping import Int, Int64
 
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
-from wukong_jax.data.obtain_store import check_schema
 from wukong_jax.data.order import permuted_rows
 from wukong_jax.data.store import Split, Store
-from wukong_jax.sequential.schema import MAX_TIME
+from wukong_jax.errors import DataError
+from wukong_jax.sequential.schema import MAX_TIME, SequenceSchema
 from wukong_jax.sequential.sequences import Sequences
 from wukong_jax.sequential.store import SequenceStore
 
@@ -82,11 +82,22 @@ class SequenceSplit(Split):
 
 
 def as_examples(store: SequenceStore, config: RunConfig) -> Store:
-    """The store seen as the splits of a run, by the config's protocol and length; raises `DataError`."""
-    check_schema(store, config.schema)
-    protocol = config.sequences
+    """The store seen as the splits of a run, by the config's protocol and length; raises `DataError`.
+
+    Times of the store are left aside where the config has none.
+    """
+    protocol, schema = config.sequences, config.schema
     assert protocol is not None, "a config of sequences has a protocol"
-    sequences, ends = store.sequences, store.sequences.offsets[1:]
+    assert isinstance(schema, SequenceSchema)
+    sequences, held = store.sequences, store.schema
+    if held.num_items != schema.num_items or (schema.times and not held.times):
+        raise DataError(
+            f"store {store.path} does not have the schema of the config: it holds {held}, the config has {schema}; put "
+            "the store's into the config, or name other data (--data.store, --data.source)"
+        )
+    if not schema.times:
+        sequences = dataclasses.replace(sequences, times=None)
+    ends = sequences.offsets[1:]
     cuts = {"train": 1, "test": 0} if protocol.holdout == "last" else {"train": 2, "valid": 1, "test": 0}
     longest = config.batch_schema.multi_hot[0].max_length - 1
     splits: dict[str, Split] = {}
@@ -98,3 +109,10 @@ def as_examples(store: SequenceStore, config: RunConfig) -> Store:
             name, len(users), config.batch_schema, {}, sequences, users, stops[users], (*shorter, longest)
         )
     return Store(store.path, config.batch_schema, store.encoding, splits, store.digest, store.encoding_digest)
+
+
+def all_users(split: SequenceSplit) -> SequenceSplit:
+    """Every user with an item, all of whose items are history; a row for each, as of the test split."""
+    users = np.flatnonzero(split.sequences.lengths > 0)
+    stops = split.sequences.offsets[1:][users]
+    return dataclasses.replace(split, name="all", rows=len(users), users=users, stops=stops)

@@ -17,6 +17,8 @@ class NextItemModel(nn.Module):
     """Look up all items of a row but its last, and run the backbone over them."""
 
     config: BackboneConfig
+    times: bool = False
+    """Whether batches hold times; a backbone that reads none leaves them aside."""
 
     @nn.compact
     def __call__(self, inputs: Inputs, *, train: bool = False) -> Float[Array, "batch length width"]:
@@ -26,10 +28,15 @@ class NextItemModel(nn.Module):
         x = inputs.rows[lookup.stack][:, lookup.first_slot : lookup.first_slot + width - 1]
         valid = inputs.ids[:, : width - 1] >= 0
         times: Any = (None, None)
-        if reads_times(self.config) and inputs.ids.shape[1] >= 2 * width:
+        if self.times and reads_times(self.config):
             seconds = inputs.ids[:, width : 2 * width]
             times = (seconds[:, :-1], seconds[:, 1:])
         return build_backbone(self.config)(x, valid, *times, train=train)
+
+
+def next_item_model(config: BackboneConfig, schema: DatasetSchema) -> NextItemModel:
+    """The module of a config for a schema of batches."""
+    return NextItemModel(config, TIMES in [feature.name for feature in schema.multi_hot])
 
 
 def item_tables(config: BackboneConfig, schema: DatasetSchema) -> TableSpecs:

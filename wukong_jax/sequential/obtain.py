@@ -32,7 +32,12 @@ def obtain_sequences(config: DataConfig, schema: SequenceSchema, console: rich.c
     with others_waiting(path) if config.recipe is not None else contextlib.nullcontext():
         if path.exists() or config.recipe is None:
             store = open_sequence_store(path, verify=config.verify)
-            known = store.encoding["origin"].get("source_files")
+            recipe, known = (store.encoding["origin"].get(key) for key in ("recipe", "source_files"))
+            if None not in (recipe, config.recipe) and recipe != config.recipe:
+                raise DataError(
+                    f"store {path} was prepared by the recipe {recipe!r}, but data.recipe is {config.recipe!r}; name "
+                    "another --data.store"
+                )
             if source is not None and known is not None and known != source_files(source):
                 raise DataError(
                     f"store {path} was prepared from {known}, but data.source {source} holds {source_files(source)}; "

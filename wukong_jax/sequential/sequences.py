@@ -40,6 +40,12 @@ class Sequences:
             raise DataError(f"sequences: offsets must rise from 0 to the number of events, {events}")
         if events and not (self.items.min() >= 0 and self.items.max() < self.num_items):
             raise DataError(f"sequences: items must be numbered 0 to {self.num_items - 1} (num_items - 1)")
+        if self.times is not None:
+            if len(self.times) != events:
+                raise DataError(f"sequences: received {len(self.times)} times for {events} events")
+            falls = np.flatnonzero(np.diff(self.times) < 0) + 1
+            if not np.isin(falls, offsets).all():
+                raise DataError("sequences: times fall within a user; sort each user's events by time")
         if len(self.user_names) != len(offsets) - 1 or len(self.item_names) != self.num_items:
             raise DataError(
                 f"sequences: {len(self.user_names)} user names for {len(offsets) - 1} users, "

@@ -21,7 +21,7 @@ import numpy as np
 from wukong_jax.config.codec import from_plain, stable_hash, to_plain
 from wukong_jax.data.store import MANIFEST, check_file, check_target
 from wukong_jax.errors import ConfigError, DataError
-from wukong_jax.sequential.schema import SequenceSchema
+from wukong_jax.sequential.schema import MAX_TIME, SequenceSchema
 from wukong_jax.sequential.sequences import Sequences, as_names
 
 KIND, FORMAT_VERSION = "sequences", 1
@@ -48,6 +48,7 @@ def write_sequence_store(path: pathlib.Path, sequences: Sequences, origin: dict[
     import polars as pl
 
     check_target(path)
+    _check_seconds(path, sequences)
     partial = path.with_name(f"{path.name}.partial")
     arrays = {"items.i32": sequences.items, "offsets.i64": sequences.offsets}
     if sequences.times is not None:
@@ -88,6 +89,8 @@ def open_sequence_store(path: str | os.PathLike[str], *, verify: bool = True) ->
         raise DataError(f"store {path}: {reason}; a run whose config names a recipe makes it")
     try:
         manifest = json.loads((path / MANIFEST).read_text())
+        if not isinstance(manifest, dict):
+            raise ValueError("it holds no object")
         if manifest.get("kind") != KIND:
             raise DataError(f"store {path} holds examples with labels, expected sequences; name another --data.store")
         if manifest["format_version"] != FORMAT_VERSION:
@@ -114,6 +117,20 @@ def open_sequence_store(path: str | os.PathLike[str], *, verify: bool = True) ->
     )
     numbering = stable_hash([files["item_names.parquet"], to_plain(schema)])
     return SequenceStore(path, schema, sequences, {"origin": manifest["origin"]}, stable_hash(files), numbering)
+
+
+def _check_seconds(path: pathlib.Path, sequences: Sequences) -> None:
+    """Raise `DataError` where a user's times span more than a model reads: they are not in seconds then."""
+    if sequences.times is None or not sequences.num_events:
+        return
+    users = np.flatnonzero(sequences.lengths)
+    spans = sequences.times[sequences.offsets[1:][users] - 1] - sequences.times[sequences.offsets[:-1][users]]
+    if spans.max() >= MAX_TIME:
+        user = sequences.user_names[users[spans.argmax()]]
+        raise DataError(
+            f"store {path}: the times of user {user!r} span {spans.max():,}, above the {MAX_TIME:,} seconds (68 years) "
+            "that a model reads; give times in seconds, or leave them out"
+        )
 
 
 def _entry(path: pathlib.Path) -> dict[str, Any]:

@@ -166,9 +166,10 @@ def check_validation(config: RunConfig, store: Store) -> None:
     """Raise `ConfigError` where the settings need a validation score that the store cannot give."""
     if not has_validation(store):
         if config.train.plateau is not None:
+            mend = "prepare the data with such a split" if config.sequences is None else "use holdout='last_two'"
             raise ConfigError(
                 f"train.plateau: store {store.path} has no rows in the split {VALIDATION!r}, so there is no score to "
-                "react to; prepare the data with such a split, or leave train.plateau out"
+                f"react to; {mend}, or leave train.plateau out"
             )
         return
     if config.train.monitor != "auc":
