@@ -99,6 +99,8 @@ def open_store(path: str | os.PathLike[str], *, verify: bool = True) -> Store:
         raise DataError(f"store {path}: {reason}; make it with `python -m wukong_jax prepare`")
     try:
         manifest = json.loads((path / MANIFEST).read_text())
+        if not isinstance(manifest, dict):
+            raise ValueError("it holds no object")
         if manifest.get("kind") == "sequences":
             raise DataError(f"store {path} holds sequences, expected examples with labels; name another store")
         version = manifest["format_version"]

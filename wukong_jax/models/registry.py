@@ -72,6 +72,8 @@ def _on_embeddings(
     return Entry(build, tables)
 
 
+OF_SEQUENCES = (SASRecConfig, HSTUConfig, LlamaConfig)
+"""Models of the next item; the others score labels."""
 NEXT_ITEM = Entry(next_item_model, item_tables)
 
 REGISTRY: dict[type, Entry] = {
@@ -94,7 +96,7 @@ REGISTRY: dict[type, Entry] = {
     XDeepFMConfig: _on_embeddings(XDeepFM, xdeepfm_tables),
     MaskNetConfig: _on_embeddings(MaskNet),
     FinalNetConfig: _on_embeddings(FinalNet),
-    **dict.fromkeys((SASRecConfig, HSTUConfig, LlamaConfig), NEXT_ITEM),
+    **dict.fromkeys(OF_SEQUENCES, NEXT_ITEM),
 }
 
 
