@@ -126,6 +126,17 @@ def test_identity_leaves_out_only_where_files_lie_and_how_often_they_are_written
         assert other.identity_hash() != RUN.identity_hash()
 
 
+def test_settings_that_came_later_leave_the_identity_of_earlier_runs(pytestconfig):
+    """The record and the hash in its name were written before there were such settings."""
+    path = pytestconfig.rootpath / "results" / "frappe" / "frappe-seed0-5a4bfdf1472f266f.jsonl"
+    plain = json.loads(path.read_text())["config"]
+    assert "sequences" not in plain
+    config = from_plain(RunConfig, plain)
+    assert config.identity_hash() == "5a4bfdf1472f266f"
+    later = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, adam_b2=0.98))
+    assert later.identity_hash() != config.identity_hash()
+
+
 def changed(path: str, value: object) -> dict:
     plain = json.loads(json.dumps(to_plain(RUN)))
     *parents, last = path.split(".")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.tiny import STEPS_PER_EPOCH, before_step, compiled, opened_loop, plain_config, run_loop
+from wukong_jax.config.optimizer import ScheduleConfig
 from wukong_jax.config.run import PlateauConfig
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import ConfigError
@@ -112,6 +113,15 @@ def test_a_signal_in_the_last_step_lets_the_run_end(tiny_store, tmp_path):
     program = compiled(config, total_steps(config, store))
     _, progress = run_loop(before_step(program, 12, lambda: signal.raise_signal(signal.SIGTERM)), store, tmp_path)
     assert progress.finished
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 1), (2, 2), (9, 3)])
+def test_a_cosine_ends_the_run_where_it_comes_to_zero(tiny_store, epochs, expected):
+    config = plain_config(tiny_store, epochs=3)
+    schedule = ScheduleConfig("cosine", epochs=epochs)
+    config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, schedule=schedule))
+    assert config.epochs == expected
+    assert total_steps(config, open_store(tiny_store)) == expected * STEPS_PER_EPOCH
 
 
 def test_a_batch_larger_than_the_data_is_refused(tiny_store):

@@ -125,6 +125,20 @@ def test_the_scale_of_the_plateau_and_the_schedule_act_on_every_rate(rng):
         np.testing.assert_allclose(found[path], w - rate * flat(gradients[0])[path], rtol=1e-5, atol=1e-6)
 
 
+def test_the_decay_of_squares_is_that_of_parameters_and_dense_tables(rng):
+    rule = TableRule(update="dense", name="adam", learning_rate=TABLE_RATE)
+    plan, optimizer = make(OptimizerConfig("adam", RATE, adam_b2=0.5), rule)
+    params, gradients = tree(rng, plan), [tree(rng, plan), tree(rng, plan)]
+    found = follow(optimizer, params, gradients)
+    first, second = map(flat, gradients)
+    for path, w in flat(params).items():
+        g, h = first[path], second[path]
+        mean, squares = (0.09 * g + 0.1 * h) / (1 - 0.9**2), (0.25 * g**2 + 0.5 * h**2) / (1 - 0.5**2)
+        rate = RATE if path.startswith("params") else TABLE_RATE
+        wanted = w - rate * (g / (np.abs(g) + 1e-8) + mean / (np.sqrt(squares) + 1e-8))
+        np.testing.assert_allclose(found[path], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_a_scale_of_0_freezes(rng):
     rules = (ParameterRule("^layer_0", 0.0), ParameterRule(".*"))
     plan, optimizer = make(OptimizerConfig(rules=rules), TableRule())
