@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Eight devices of the one CPU, for the tests of meshes; what runs on one device takes the first.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 
 # Programs that tests start keep their compiled code for the other tests only.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="wukong_jax-tests-")

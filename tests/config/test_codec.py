@@ -7,6 +7,7 @@ import pytest
 
 from wukong_jax.config.codec import difference, from_plain, stable_hash, to_plain
 from wukong_jax.config.layers import EmbeddingConfig, FeatureGroup, ImportantFeature, MLPConfig
+from wukong_jax.config.mesh import MeshConfig
 from wukong_jax.config.models import (
     AttentiveConfig,
     FactorizationMachineConfig,
@@ -15,7 +16,7 @@ from wukong_jax.config.models import (
     WukongConfig,
 )
 from wukong_jax.config.optimizer import OptimizerConfig, ParameterRule, ScheduleConfig, TableRule, TablesConfig
-from wukong_jax.config.run import DataConfig, MeshConfig, PlateauConfig, RunConfig, TrainConfig
+from wukong_jax.config.run import DataConfig, PlateauConfig, RunConfig, TrainConfig
 from wukong_jax.data.schema import (
     CategoricalFeature,
     DatasetSchema,

@@ -5,7 +5,8 @@ import pytest
 
 from wukong_jax.config.optimizer import TableRule, TablesConfig
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature
-from wukong_jax.embeddings.lookup import Inputs, gather_rows, init_stack, stack_ids
+from wukong_jax.embeddings.initialise import init_stack
+from wukong_jax.embeddings.lookup import Inputs, gather_rows, stack_ids
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
 from wukong_jax.embeddings.specs import FeatureSpec, TableSpec, TableSpecs
 from wukong_jax.errors import ConfigError

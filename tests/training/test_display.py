@@ -65,6 +65,17 @@ def test_a_live_line_goes_on_from_the_step_resumed_at():
     assert "step 20/100" in rich.text.Text.from_ansi(printed(console)).plain
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_quiet_console_shows_nothing(terminal):
+    console = memory_console(force_terminal=terminal, quiet=True)
+    display = make_display(console, 0, 100)
+    assert isinstance(display, PlainDisplay)
+    display.update(100, 0.5, 1.0, 0.0)
+    display.message("unseen")
+    display.close()
+    assert printed(console) == ""
+
+
 @pytest.mark.parametrize("width", [60, 200])
 def test_the_final_tables_show_scores_sizes_and_the_checkpoint(width):
     console = memory_console()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from wukong_jax.config.layers import MLPConfig
+from wukong_jax.config.mesh import MeshConfig
 from wukong_jax.config.models import (
     FactorizationMachineConfig,
     LayerOverride,
@@ -14,9 +15,10 @@ from wukong_jax.config.models import (
     WukongConfig,
 )
 from wukong_jax.config.optimizer import OptimizerConfig, TableRule, TablesConfig
-from wukong_jax.config.run import DataConfig, MeshConfig, RunConfig, TrainConfig
+from wukong_jax.config.run import DataConfig, RunConfig, TrainConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature, VectorFeature
+from wukong_jax.embeddings.table_ops import ONE_DEVICE
 from wukong_jax.errors import ConfigError
 from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
 from wukong_jax.training import micro_batch
@@ -241,7 +243,9 @@ def test_evaluation_in_parts_equals_evaluation_at_once():
     prog, state = program(BATCH_NORM, None), start(BATCH_NORM)
     metrics = tuple(init_metrics() for _ in SCHEMA.labels)
     (whole, logits), (parts, in_parts) = (
-        jax.jit(make_eval_step(prog.model, prog.objective, lambda rows, size=size: size))(state, metrics, batch())
+        jax.jit(make_eval_step(prog.model, prog.objective, lambda rows, size=size: size, ONE_DEVICE))(
+            state, metrics, batch()
+        )
         for size in (ROWS, ROWS // PARTS)
     )
     np.testing.assert_allclose(in_parts, logits, rtol=1e-5, atol=1e-6)

@@ -1,10 +1,17 @@
+import dataclasses
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from wukong_jax.config.run import MeshConfig
+from tests.tiny import table_rule, tiny_config
+from wukong_jax.config.layers import MLPConfig
+from wukong_jax.config.mesh import MeshConfig, PlacementRule
 from wukong_jax.errors import ConfigError
+from wukong_jax.training.optim import parameter_path
+from wukong_jax.training.program import build_program
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings
 
 
@@ -24,15 +31,92 @@ def test_a_mesh_larger_than_the_devices_is_refused():
 def test_the_first_matching_rule_counts_and_every_leaf_needs_one():
     mesh = make_mesh(MeshConfig())
     tree = {"params": {"head": {"kernel": jnp.zeros((2, 2))}}, "tables": {"a": jnp.zeros((4, 2))}}
-    rules = ((r"^tables/", PartitionSpec("model")), (r"a", PartitionSpec()))
+    rules = ((r"^tables/", lambda path, leaf: PartitionSpec("model")), (r"a", lambda path, leaf: PartitionSpec()))
     found = shardings(tree, mesh, rules)
     assert found["tables"]["a"].spec == PartitionSpec("model")
     assert found["params"]["head"]["kernel"].spec == PartitionSpec()
-    with pytest.raises(ConfigError, match=r"no rule matches 'params/head/kernel'; add one to STATE_RULES"):
+    with pytest.raises(ConfigError, match=r"no rule matches 'params/head/kernel'; add one to state_rules"):
         shardings(tree, mesh, rules[:1])
-    with pytest.raises(ConfigError, match="no rule matches 'unknown/x'"):
-        shardings({"unknown": {"x": jnp.zeros(1)}}, mesh)
 
 
-def test_batches_are_split_along_the_data_axis():
-    assert {sharding.spec for sharding in batch_shardings(make_mesh(MeshConfig()))} == {PartitionSpec("data")}
+def test_batches_are_split_over_all_devices():
+    assert {sharding.spec for sharding in batch_shardings(make_mesh(MeshConfig(2, 2)))} == {
+        PartitionSpec(("data", "model"))
+    }
+
+
+SMALL = MLPConfig((16, 8))
+WHOLE, BY_ROWS, BY_COLUMNS = PartitionSpec(), PartitionSpec(("data", "model")), PartitionSpec(None, ("data", "model"))
+STACKS = {  # placement: table, slot with a value a row, slot with one for each value
+    "replicated": (WHOLE, WHOLE, WHOLE),
+    "rows": (BY_ROWS, BY_ROWS, BY_ROWS),
+    "dealt_rows": (BY_ROWS, BY_ROWS, BY_ROWS),
+    "columns": (BY_COLUMNS, WHOLE, BY_COLUMNS),
+}
+
+
+def specs(program, tree):
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return {parameter_path(path): leaf.spec for path, leaf in found}
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "adam"])
+@pytest.mark.parametrize("placement", STACKS)
+def test_slots_lie_where_their_rows_do(placement, optimizer):
+    program = program_on(MeshConfig(2, 2, (PlacementRule(".*", placement),)), table_rule("row_sparse", optimizer))
+    table, a_row, a_value = STACKS[placement]
+    (stack,) = program.plan.stacks
+    assert program.state_shardings.tables[stack.name].spec == table
+    found = {sharding.spec for sharding in program.state_shardings.slots[stack.name].values()}
+    assert found == {a_row if optimizer == "rowwise_adagrad" else a_value}
+
+
+@pytest.mark.parametrize("placement", ["replicated", "rows", "columns"])
+def test_moments_of_a_densely_updated_table_lie_where_it_does(placement):
+    program = program_on(MeshConfig(2, 2, (PlacementRule(".*", placement),)), table_rule("dense", "adam"))
+    (stack,) = program.plan.stacks
+    table = program.state_shardings.tables[stack.name].spec
+    moments = [spec for path, spec in specs(program, program.state_shardings.opt_state).items() if "/tables/" in path]
+    assert len(moments) == 2
+    assert set(moments) == {table}
+
+
+def test_large_kernels_and_their_moments_are_split_along_the_model_axis():
+    program = program_on(MeshConfig(2, 2, dense="fsdp", dense_min_parameters=16), table_rule("row_sparse", "sgd"))
+    shapes, state = program.abstract_state(), program.state_shardings
+    found = specs(program, state.params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.params):
+        longest = max((size, -axis) for axis, size in enumerate(leaf.shape)) if leaf.size >= 16 else (0, 0)
+        expected = PartitionSpec(*[None] * -longest[1], "model") if leaf.size >= 16 else PartitionSpec()
+        assert found[parameter_path(path)] == expected, path
+    assert sum(spec != PartitionSpec() for spec in found.values()) >= 4
+    for path, spec in specs(program, state.opt_state).items():
+        name = path.rpartition("params/")[2]
+        assert spec == (found[name] if name in found else PartitionSpec()), path
+
+
+def test_hidden_layers_are_split_in_pairs_by_outputs_and_inputs():
+    head = MLPConfig((16, 8, 8, 3))
+    program = program_on(
+        MeshConfig(2, 2, dense="tensor", dense_min_parameters=32), table_rule("row_sparse", "sgd"), head=head
+    )
+    found = specs(program, program.state_shardings.params["head"])
+    by_outputs, by_inputs, whole = PartitionSpec(None, "model"), PartitionSpec("model"), PartitionSpec()
+    assert found == {
+        "hidden_0/kernel": by_outputs,
+        "hidden_0/bias": PartitionSpec("model"),
+        "hidden_1/kernel": by_inputs,
+        "hidden_1/bias": whole,
+        "hidden_2/kernel": by_outputs,
+        "hidden_2/bias": PartitionSpec("model"),
+        "hidden_3/kernel": by_inputs,
+        "hidden_3/bias": whole,
+        "output/kernel": whole,
+        "output/bias": whole,
+    }
+
+
+def program_on(mesh, tables, head=SMALL):
+    config = tiny_config(pathlib.Path("none"))
+    model = dataclasses.replace(config.model, head=head)
+    return build_program(dataclasses.replace(config, mesh=mesh, tables=tables, model=model), 1)

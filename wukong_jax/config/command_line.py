@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from wukong_jax.config.codec import from_plain, to_plain
+from wukong_jax.config.distributed import DistributedConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.errors import ConfigError, UserError
 
@@ -80,6 +81,8 @@ class TrainArguments(RunArguments):
     """Start anew instead of resuming what the run folder holds."""
     force: bool = False
     """With --fresh: delete the run that the folder holds."""
+    distributed: DistributedConfig = DistributedConfig()
+    """Several processes for one run."""
 
 
 def parse_run_arguments(kind: type[A], arguments: Sequence[str], program: str) -> A:

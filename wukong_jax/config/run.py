@@ -7,6 +7,7 @@ import tyro
 
 from wukong_jax.config.checks import check_not_negative, check_positive
 from wukong_jax.config.codec import stable_hash, to_plain
+from wukong_jax.config.mesh import MeshConfig, PlacementRule
 from wukong_jax.config.models import ModelConfig
 from wukong_jax.config.optimizer import OptimizerConfig, TablesConfig
 from wukong_jax.config.sequences import SequencesConfig
@@ -25,7 +26,15 @@ LATER = (
     ((), "sequences", None),
     (("optimizer",), "adam_b2", 0.999),
     (("optimizer", "schedule"), "epochs", None),
+    (("mesh",), "placements", to_plain((PlacementRule(),))),
+    (("mesh",), "dense", "replicated"),
+    (("mesh",), "dense_min_parameters", 2**16),
+    (("mesh",), "exchange_capacity", 1.5),
+    (("mesh",), "exchange_dtype", "float32"),
 )
+# A run may go on with other devices, its parts placed otherwise: the result is the same but for rounding.
+ANY_MESH = {"data": 1, "model": 1}
+PLACES = ("placements", "dense", "dense_min_parameters", "exchange_capacity")
 LABEL_MONITORS = ("auc", "logloss")
 
 
@@ -142,22 +151,6 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class MeshConfig:
-    """Devices by named axes; one device is a mesh of 1 x 1."""
-
-    data: int = 1
-    """Devices along which the batch is split."""
-    model: int = 1
-    """Devices along which parameters are split; only 1 so far, they are replicated."""
-
-    def __post_init__(self) -> None:
-        """Check sizes; raises `ConfigError`."""
-        check_positive("mesh.data", self.data)
-        if self.model != 1:
-            raise ConfigError(f"mesh.model: received {self.model}, expected 1: parameters cannot be split yet")
-
-
-@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """One training run: data, model, optimizers, loop."""
 
@@ -186,8 +179,11 @@ class RunConfig:
             raise ConfigError("schema: no feature; name at least one categorical, multi-hot, numeric or vector feature")
         for name in ("batch_size", "eval_batch_size"):
             size = getattr(self.train, name)
-            if size % self.mesh.data:
-                raise ConfigError(f"train.{name}: received {size}, expected a multiple of mesh.data={self.mesh.data}")
+            if size % self.mesh.devices:
+                raise ConfigError(
+                    f"train.{name}: received {size}, expected a multiple of the {self.mesh.devices} devices of mesh "
+                    f"{self.mesh.data} x {self.mesh.model}"
+                )
         self._check_task()
         weights = self.train.task_weights
         if weights and len(weights) != len(self.schema.labels):
@@ -249,6 +245,7 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """What decides the result, as a plain tree: all but `NOT_IDENTITY`."""
         plain = _as_before(to_plain(self))
+        plain["mesh"] = {name: value for name, value in plain["mesh"].items() if name not in PLACES} | ANY_MESH
         for part, names in NOT_IDENTITY.items():
             for name in names:
                 del plain[part][name]

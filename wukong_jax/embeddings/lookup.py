@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from wukong_jax.embeddings.plan import EmbeddingPlan, Stack
@@ -79,26 +77,6 @@ class Inputs:
                 f"put TableRule('^{name}$', update='dense', name='adam') first in tables.rules"
             )
         return self.tables[stack.name][offset : offset + rows]
-
-
-def init_stack(stack: Stack, key: jax.Array, dtype: DTypeLike = jnp.float32) -> Float[Array, "rows width"]:
-    """N(0, stddev^2) rows, drawn in chunks so that no second array of the table's size is needed."""
-    chunk = max(1, 2**20 // stack.width)
-    table = jnp.zeros((stack.rows, stack.width), dtype)
-    for number, (spec, offset) in enumerate(zip(stack.tables, stack.offsets, strict=True)):
-        table = _fill(
-            table, jax.random.fold_in(key, number), offset, spec.rows, min(chunk, spec.rows), spec.init_stddev
-        )
-    return table
-
-
-def _fill(table: jax.Array, key: jax.Array, offset: int, rows: int, chunk: int, stddev: float) -> jax.Array:
-    def draw(number: jax.Array, table: jax.Array) -> jax.Array:
-        values = stddev * jax.random.normal(jax.random.fold_in(key, number), (chunk, table.shape[1]), table.dtype)
-        start = offset + jnp.minimum(number * chunk, rows - chunk)  # the last chunk overlaps the one before
-        return jax.lax.dynamic_update_slice(table, values, (start, 0))
-
-    return jax.lax.fori_loop(0, -(-rows // chunk), draw, table)
 
 
 def _is_prefix(columns: np.ndarray) -> bool:

@@ -41,11 +41,17 @@ def adagrad(initial_accumulator: float, epsilon: float = 1e-7) -> RowOptimizer:
     )
 
 
-def rowwise_adagrad(initial_accumulator: float, epsilon: float = 1e-7) -> RowOptimizer:
-    """One a per row, a <- a + mean(g^2); w <- w - lr g / sqrt(a + epsilon) (the paper's choice for its tables)."""
+def rowwise_adagrad(
+    initial_accumulator: float, epsilon: float = 1e-7, column_axes: tuple[str, ...] = ()
+) -> RowOptimizer:
+    """One a per row, a <- a + mean(g^2); w <- w - lr g / sqrt(a + epsilon) (the paper's choice for its tables).
+
+    Where each device has some columns of the rows, `column_axes` are the mesh axes to take the mean over.
+    """
 
     def delta(gradients: jax.Array, slots: Slots, step: jax.Array) -> tuple[jax.Array, Slots]:
-        total = slots["sum_of_squares"] + jnp.square(gradients).mean(axis=-1)
+        mean = jnp.square(gradients).mean(axis=-1)
+        total = slots["sum_of_squares"] + (jax.lax.pmean(mean, column_axes) if column_axes else mean)
         scale = jnp.where(total > 0, jax.lax.rsqrt(total + epsilon), 0.0)
         return -gradients * scale[:, None], {"sum_of_squares": total}
 
@@ -70,12 +76,12 @@ def lazy_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -
     return RowOptimizer(lambda rows, width: {name: jnp.zeros((rows, width)) for name in ("mean", "square")}, delta)
 
 
-def row_optimizer(rule: TableRule) -> RowOptimizer:
-    """The optimizer that a table rule names."""
+def row_optimizer(rule: TableRule, column_axes: tuple[str, ...] = ()) -> RowOptimizer:
+    """The optimizer that a table rule names, of rows whose columns are split over `column_axes`."""
     makers = {
         "sgd": sgd,
         "adagrad": lambda: adagrad(rule.initial_accumulator),
-        "rowwise_adagrad": lambda: rowwise_adagrad(rule.initial_accumulator),
+        "rowwise_adagrad": lambda: rowwise_adagrad(rule.initial_accumulator, column_axes=column_axes),
         "adam": lazy_adam,
     }
     return makers[rule.name]()
@@ -88,9 +94,10 @@ def update_rows(
     rule: TableRule,
     learning_rate: Float[Array, ""],
     step: Int[Array, ""],
+    column_axes: tuple[str, ...] = (),
 ) -> tuple[Float[Array, "rows width"], Slots]:
     """Apply one step to the merged rows; nothing of the table's size is read or written besides them."""
-    optimizer = row_optimizer(rule)
+    optimizer = row_optimizer(rule, column_axes)
     gradients = merged.gradients
     if rule.l2:
         gradients = gradients + rule.l2 * table.at[merged.ids].get(mode="fill", fill_value=0)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.ops.dropout import dropout
 from wukong_jax.ops.layer_norm import layer_norm
+from wukong_jax.ops.layout import hidden_layer, whole_outputs
 from wukong_jax.ops.platform import Implementation
 from wukong_jax.ops.products import product
 
@@ -62,8 +63,11 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "batch inputs"], *, train: bool = False) -> Float[Array, "batch outputs"]:
         """Map each example's vector; in training, dropout is on and BatchNorm uses the batch's own statistics."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        split = False
         for index, width in enumerate(self.config.widths):
+            inputs = x.shape[1]
             x = Dense(width, kernel_init=nn.initializers.he_normal(), name=f"hidden_{index}", **types)(x)
+            x, split = hidden_layer(x, inputs, after_split=split)
             if self.config.batch_norm:
                 x = nn.BatchNorm(
                     use_running_average=not train,
@@ -79,6 +83,7 @@ class MLP(nn.Module):
             if self.output_dtype is not None:
                 x, types = x.astype(self.output_dtype), types | {"dtype": self.output_dtype}
             x = Dense(self.outputs, kernel_init=self.output_init, name="output", **types)(x)
+            x = whole_outputs(x, after_split=split)
         return x
 
 

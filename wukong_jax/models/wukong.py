@@ -168,7 +168,7 @@ class Wukong(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Inputs, *, train: bool = False) -> Float[Array, "batch tasks"]:
-        """Logits in float32."""
+        """Logits in float32 at least."""
         config = self.config
         types: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
         x = self.embedding_layer(inputs, train=train)
@@ -190,8 +190,8 @@ class Wukong(nn.Module):
                 **types,
             )(x, train)
         flat = x.reshape(x.shape[0], -1)
-        # the last product is in float32: logits rounded to bfloat16 would tie
-        last = {"output_init": logit_init, "output_dtype": jnp.float32}
+        # the last product is in float32 at least: logits rounded to bfloat16 would tie
+        last: dict[str, Any] = {"output_init": logit_init, "output_dtype": jnp.promote_types(config.dtype, jnp.float32)}
         if config.separate_heads:
             heads = [MLP(config.head, 1, **last, name=f"head_{task}", **types) for task in range(self.tasks)]
             return jnp.concatenate([head(flat, train=train) for head in heads], axis=1)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from wukong_jax.agreement import process_count, process_index
 from wukong_jax.config.run import RunConfig, drawn_negatives
 from wukong_jax.config.sequential import BackboneConfig, FullSoftmaxConfig
 from wukong_jax.data.batch import Batch
@@ -15,6 +16,7 @@ from wukong_jax.data.pipeline import evaluation_batches
 from wukong_jax.data.store import Split
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
+from wukong_jax.errors import ConfigError
 from wukong_jax.evaluation.ranking import compute_ranking, init_ranking, rank_targets, update_ranking
 from wukong_jax.sequential.losses import draw_negatives, rows_loss, score_vectors, table_loss
 from wukong_jax.sequential.model import item_tables
@@ -31,8 +33,8 @@ class NextItemObjective:
 
     loss_name = "loss"
 
-    def __init__(self, config: RunConfig) -> None:
-        """The objective of a config of sequences."""
+    def __init__(self, config: RunConfig, plan: EmbeddingPlan) -> None:
+        """The objective of a config of sequences, its tables placed as in `plan`."""
         assert isinstance(config.schema, SequenceSchema)
         assert config.sequences is not None
         self._config, self._schema, self._protocol = config, config.schema, config.sequences
@@ -41,6 +43,8 @@ class NextItemObjective:
         self._negatives = drawn_negatives(config)
         """Of each sequence, as columns of its batch; 0 where the table is passed whole."""
         self._columns_per_event = 2 if config.schema.times else 1
+        self._placements = {spec.name: stack.placement for stack in plan.stacks for spec in stack.tables}
+        self._check_order()
 
     def training_plan(self, ids: jax.Array) -> EmbeddingPlan:
         """The lookups of prepared ids [..., columns], which hold the negatives too."""
@@ -53,7 +57,15 @@ class NextItemObjective:
     @functools.cache  # noqa: B019, a handful of lengths, as long as the objective lives
     def _plan(self, length: int, negatives: int) -> EmbeddingPlan:
         schema = self._schema.of_batch(length, negatives)
-        return plan_embeddings(schema, item_tables(self._model, schema), self._config.tables)
+        devices = self._config.mesh.devices
+        return plan_embeddings(schema, item_tables(self._model, schema), self._config.tables, self._placements, devices)
+
+    def _check_order(self) -> None:
+        if self._placements[ITEM_TABLE] == "dealt_rows":
+            raise ConfigError(
+                f"mesh.placements: the ranking reads the table {ITEM_TABLE!r} in order; received dealt_rows, expected "
+                "rows, columns or replicated"
+            )
 
     def prepare(self, parts: Batch, key: jax.Array) -> Batch:
         """The parts with each sequence's negatives appended to its ids."""
@@ -117,7 +129,8 @@ class NextItemObjective:
     def evaluate(self, eval_step: Any, split: Split, batch_size: int, *, exact: bool = False) -> dict[str, float]:
         """HR@k, NDCG@k, MRR and the cross-entropy over all items; they are exact either way."""
         metrics = init_ranking(self._protocol.cutoffs)
-        for batch in evaluation_batches(split, batch_size=batch_size):
+        own = {"process_index": process_index(), "process_count": process_count()}
+        for batch in evaluation_batches(split, batch_size=batch_size, **own):
             metrics, _ = eval_step(metrics, batch)
         return compute_ranking(metrics, self._protocol.cutoffs)
 

@@ -1,7 +1,8 @@
 """Checkpoints by Orbax: everything that decides what comes next, written asynchronously, whole or not at all.
 
 A checkpoint holds the state (without its work space), and as JSON the loop's progress, the position in the data, the
-config and the store's digest. The best one by validation score and the latest ones are kept.
+config and the store's digest. The best one by validation score and the latest ones are kept. Several processes share
+the folder, and call every method together: each writes and reads its part of the state, process 0 decides the rest.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from wukong_jax.agreement import lead
 from wukong_jax.errors import CheckpointError
 from wukong_jax.training.checksums import find_damage, write_checksums
 from wukong_jax.training.optim import parameter_path
@@ -84,7 +86,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps with a whole checkpoint, in order."""
-        return sorted(self._manager.all_steps())
+        found: list[int] = lead(lambda: sorted(self._manager.all_steps()))
+        return found
 
     def save(self, state: TrainState, progress: dict[str, Any], best_step: int | None = None) -> None:
         """Write state and progress in the background; the checkpoint of `best_step` is kept besides the latest ones.
@@ -93,7 +96,7 @@ class Checkpoints:
         Raises `CheckpointError` if this write, or the one before, cannot be completed (a full or read-only disk).
         """
         step = int(state.step)
-        if step in self._manager.all_steps():
+        if step in self.steps():
             return
         saved = ocp.args.StandardSave(stored_part(state))
         arguments = ocp.args.Composite(state=saved, progress=ocp.args.JsonSave(progress))
@@ -118,14 +121,7 @@ class Checkpoints:
         `DamagedCheckpoint` if a file is missing or was altered.
         """
         self._check_files(step)
-        found = self._manager.item_metadata(step)["state"].tree
-        differences = compare_trees(found, stored_part(expected))
-        if differences:
-            lines = "\n  ".join(differences[:20])
-            raise CheckpointError(
-                f"checkpoint {self.folder / str(step)} does not fit this model:\n  {lines}\n"
-                "train into another folder with --run-dir, or start anew with --fresh --force"
-            )
+        lead(lambda: self._check_fits(step, expected))
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(stored_part(expected)), progress=ocp.args.JsonRestore()
         )
@@ -161,8 +157,18 @@ class Checkpoints:
         for folder in self.folder.glob("*.orbax-checkpoint-tmp*"):
             write_checksums(folder)
 
+    def _check_fits(self, step: int, expected: TrainState) -> None:
+        found = self._manager.item_metadata(step)["state"].tree
+        differences = compare_trees(found, stored_part(expected))
+        if differences:
+            lines = "\n  ".join(differences[:20])
+            raise CheckpointError(
+                f"checkpoint {self.folder / str(step)} does not fit this model:\n  {lines}\n"
+                "train into another folder with --run-dir, or start anew with --fresh --force"
+            )
+
     def _check_files(self, step: int) -> None:
-        damage = find_damage(self.folder / str(step))
+        damage = lead(lambda: find_damage(self.folder / str(step)))
         if damage:
             raise DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged ({damage})")
 
@@ -170,10 +176,14 @@ class Checkpoints:
         """Move a damaged checkpoint out of the way; says where to."""
         if self._read_only:
             return ""
-        self._damaged.mkdir(exist_ok=True)
-        target = self._damaged / str(step)
-        shutil.rmtree(target, ignore_errors=True)
-        (self.folder / str(step)).rename(target)
+
+        def move() -> None:
+            self._damaged.mkdir(exist_ok=True)
+            target = self._damaged / str(step)
+            shutil.rmtree(target, ignore_errors=True)
+            (self.folder / str(step)).rename(target)
+
+        lead(move)
         self._manager.reload()
         return f"put aside in {self._damaged}, "
 

@@ -4,10 +4,12 @@ import pathlib
 
 import rich.console
 
+from wukong_jax.agreement import exchange, lead, leads
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.obtain_store import obtain_store, store_path
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.data.store import Store, open_store
+from wukong_jax.errors import DataError
 
 
 def data_path(config: RunConfig) -> pathlib.Path:
@@ -20,7 +22,28 @@ def data_path(config: RunConfig) -> pathlib.Path:
 
 
 def obtain_data(config: RunConfig, console: rich.console.Console) -> Store:
-    """Open the prepared data, obtaining and preparing them first where they are not there; raises `DataError`."""
+    """Open the prepared data, obtaining and preparing them first where they are not there; raises `DataError`.
+
+    Of several processes, process 0 obtains and checks them while the others wait; then these open the same.
+    """
+    store: list[Store] = []
+
+    def obtain() -> str:
+        store.append(_obtain(config, console))
+        return store[0].digest
+
+    def open_same() -> None:
+        if not leads():
+            store.append(open_data(config, data_path(config), verify=False))
+            if store[0].digest != digest:
+                raise DataError(f"{store[0].path} is another store than process 0 opened there; share its folder")
+
+    digest = lead(obtain)
+    exchange(open_same)
+    return store[0]
+
+
+def _obtain(config: RunConfig, console: rich.console.Console) -> Store:
     if isinstance(config.schema, DatasetSchema):
         return obtain_store(config.data, config.schema, console)
     from wukong_jax.sequential.examples import as_examples

@@ -16,15 +16,14 @@ import optax
 
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
-from wukong_jax.embeddings.deduplicate import MergedRows, merge_by_sort
-from wukong_jax.embeddings.optimizers import update_rows
-from wukong_jax.embeddings.plan import EmbeddingPlan, Stack
+from wukong_jax.embeddings.plan import EmbeddingPlan
+from wukong_jax.embeddings.table_ops import Rows, TableOps, Touched
 from wukong_jax.models.layers import Dropout
 from wukong_jax.training.micro_batch import split
 from wukong_jax.training.objective import Objective
 from wukong_jax.training.optim import parameter_path, schedule
 from wukong_jax.training.state import TrainState, make_inputs
-from wukong_jax.training.step import flat_rows, gradients, step_key, touched_ids, update_dense
+from wukong_jax.training.step import gradients, step_key, update_dense
 
 SPLIT = "diagnostics"
 """The name under which the figures stand in a run's history."""
@@ -40,6 +39,7 @@ def make_diagnose(
     config: RunConfig,
     total_steps: int,
     part_of: Callable[[int], int],
+    operations: TableOps,
 ) -> Callable[[TrainState, Batch], Figures]:
     """A function of (state, batch) that says what the step from this state with this batch does.
 
@@ -58,20 +58,20 @@ def make_diagnose(
         rows = batch.ids.shape[0]
         parts = objective.prepare(split(batch, rows // part_of(rows)), step_key(state))
         plan = objective.training_plan(parts.ids)
-        found = gradients(model, plan, objective, state, parts)
-        ids = touched_ids(plan, parts)
-        dense = update_dense(plan, optimizer, state, found, ids)
+        found = gradients(model, plan, objective, state, parts, operations)
+        dense = update_dense(plan, optimizer, state, found, parts.ids, operations)
         squares = _dense_squares(plan, dense.before, dense.gradients, dense.after)
         leaves = jax.tree.leaves(dense.gradients)
         figures = {"gradient_norm": jnp.sqrt(jnp.stack([_square(leaf) for leaf in leaves]).sum())}
         for stack in plan.row_sparse:
-            merged = merge_by_sort(ids[stack.name], flat_rows(found.rows[stack.name]), stack.rows)
             rate = stack.rule.learning_rate * factor(state.step) * state.learning_rate_scale
-            squares |= _row_squares(stack, state, merged, rate)
+            rows = Rows(state.tables[stack.name], state.slots[stack.name], None)
+            sums = operations.squares(stack, rows, Touched(parts.ids, found.rows[stack.name]), rate, state.step)
+            squares |= {f"table/{spec.name}": tuple(sums[:, place]) for place, spec in enumerate(stack.tables)}
         for name, (gradient, update, parameters) in squares.items():
             figures[f"gradient_norm/{name}"] = jnp.sqrt(gradient)
             figures[f"update_ratio/{name}"] = jnp.where(parameters > 0, jnp.sqrt(update / parameters), jnp.nan)
-        return figures | _activations(model, plan, state, parts)
+        return figures | _activations(model, plan, state, parts, operations)
 
     return diagnose
 
@@ -122,27 +122,13 @@ def _summed(leaves: list[tuple[jax.Array, jax.Array, jax.Array]]) -> tuple[jax.A
     return gradient, update, parameters
 
 
-def _row_squares(stack: Stack, state: TrainState, merged: MergedRows, rate: jax.Array) -> _Squares:
-    """The touched rows, copied into a small table, are updated there as the training step does in the large one."""
-    take = lambda array: array.at[merged.ids].get(mode="fill", fill_value=0)  # noqa: E731
-    old, slots = take(state.tables[stack.name]), {name: take(slot) for name, slot in state.slots[stack.name].items()}
-    places = merged._replace(ids=jnp.arange(len(merged.ids), dtype=merged.ids.dtype))
-    new, _ = update_rows(old, slots, places, stack.rule, rate, state.step)
-    table = jnp.searchsorted(jnp.asarray((*stack.offsets[1:], stack.rows)), merged.ids, side="right")
-    count = len(stack.tables)
-    sums = (
-        jax.ops.segment_sum(jnp.square(array.astype(jnp.float32)).sum(axis=-1), table, count + 1)
-        for array in (merged.gradients, _change(old, new), old)
-    )
-    of_table = list(zip(*sums, strict=True))[:count]  # the last sum is that of the places without a row
-    return {f"table/{spec.name}": squares for spec, squares in zip(stack.tables, of_table, strict=True)}
-
-
-def _activations(model: nn.Module, plan: EmbeddingPlan, state: TrainState, parts: Batch) -> Figures:
+def _activations(
+    model: nn.Module, plan: EmbeddingPlan, state: TrainState, parts: Batch, operations: TableOps
+) -> Figures:
     variables = {"params": state.params} | ({"batch_stats": state.batch_stats} if state.batch_stats else {})
 
     def measure(part: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-        inputs = make_inputs(plan, part, state.tables)
+        inputs = make_inputs(plan, part, state.tables, operations)
         _, kept = model.apply(
             variables, inputs, train=False, capture_intermediates=_informative, mutable=["intermediates"]
         )

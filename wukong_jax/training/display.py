@@ -90,8 +90,9 @@ class PlainDisplay:
 
 
 def make_display(console: rich.console.Console, start: int, total: int) -> Display:
-    """Live on a terminal, plain otherwise."""
-    return LiveDisplay(console, start, total) if console.is_terminal else PlainDisplay(console, total)
+    """Live on a terminal, plain otherwise, and on a quiet console, where nothing is seen of it."""
+    live = console.is_terminal and not console.quiet
+    return LiveDisplay(console, start, total) if live else PlainDisplay(console, total)
 
 
 def final_tables(record: dict[str, Any]) -> list[rich.table.Table]:

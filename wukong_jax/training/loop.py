@@ -1,22 +1,22 @@
 """The training loop: steps, evaluations, checkpoints, and a clean stop at any step."""
 
-import contextlib
 import dataclasses
+import functools
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from wukong_jax.agreement import process_count, process_index
 from wukong_jax.config.codec import to_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
-from wukong_jax.data.pipeline import steps_per_epoch, to_device, training_batches
+from wukong_jax.data.pipeline import part_on_mesh, put, steps_per_epoch, to_device, training_batches
 from wukong_jax.data.store import Store
 from wukong_jax.errors import TrainingError
 from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
@@ -25,10 +25,12 @@ from wukong_jax.training.diagnostics import SPLIT as DIAGNOSTICS
 from wukong_jax.training.diagnostics import summary, to_host
 from wukong_jax.training.display import Display
 from wukong_jax.training.events import EventLog
+from wukong_jax.training.objective import EvalStep
 from wukong_jax.training.program import Program
 from wukong_jax.training.progress import Progress
 from wukong_jax.training.spikes import SpikeDetector, detector_after
 from wukong_jax.training.state import TrainState
+from wukong_jax.training.stopping import Stop, StoppedBySignal, caught_signals
 
 VALIDATION, TEST = "valid", "test"
 FALLING = ("logloss", "loss")
@@ -42,15 +44,6 @@ _all_finite = jax.jit(
         [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     ).all()
 )
-
-
-class StoppedBySignal(Exception):
-    """SIGTERM or SIGINT arrived; the run was saved and can be resumed."""
-
-    def __init__(self, number: int, step: int) -> None:
-        """Remember which signal, and after which step."""
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
-        self.number, self.step = number, step
 
 
 def has_validation(store: Store) -> bool:
@@ -68,6 +61,20 @@ def total_steps(config: RunConfig, store: Store) -> int:
     """Steps of the whole run."""
     steps = config.epochs * steps_per_epoch(store.split("train"), config.train.batch_size)
     return min(steps, config.train.max_steps or steps)
+
+
+def evaluation_of(program: Program, state: TrainState) -> EvalStep:
+    """The evaluation step of a state, which takes this process's part of each batch."""
+    if process_count() == 1:
+        return functools.partial(program.eval_step, state)
+    everywhere = NamedSharding(program.mesh, PartitionSpec())
+
+    def evaluate(metrics: Any, batch: Batch) -> tuple[Any, jax.Array]:
+        # the first metrics are this process's own; put where the later ones are, they cost no second compilation
+        metrics = jax.tree.map(lambda leaf: leaf if not leaf.is_fully_addressable else put(leaf, everywhere), metrics)
+        return program.eval_step(state, metrics, part_on_mesh(batch, program.batch_shardings.ids))
+
+    return evaluate
 
 
 @dataclasses.dataclass
@@ -94,7 +101,8 @@ class Loop:
         every = config.eval_every_steps or steps_per_epoch(self.store.split("train"), config.batch_size)
         started, already = time.monotonic(), self.progress.wall_seconds
         clock, spikes = _Clock(), detector_after(self.progress.history, config.log_every_steps)
-        with _caught_signals() as caught:
+        with caught_signals() as caught:
+            stop = Stop(caught, self.progress.step)
             while not self.progress.finished:
                 batch = clock.wait_for(batches)
                 if config.diagnostics_every_steps and (self.progress.step + 1) % config.diagnostics_every_steps == 0:
@@ -111,7 +119,9 @@ class Loop:
                     clock.pause()
                     score = self._validate()
                 self.progress.finished |= last
-                if caught or self.progress.finished or score is not None or step % config.checkpoint_every_steps == 0:
+                saving = self.progress.finished or score is not None or step % config.checkpoint_every_steps == 0
+                stopped_by = stop.after(step, ask=evaluated or saving)
+                if stopped_by is not None or saving:
                     jax.block_until_ready(self.state)
                     clock.pause()
                     self._check_finite()
@@ -119,9 +129,9 @@ class Loop:
                     self.progress.data_position = batches.get_state()
                     self.progress.wall_seconds = already + time.monotonic() - started
                     self.checkpoints.save(self.state, self._checkpoint_json(), self.progress.best_step)
-                if caught and not self.progress.finished:
+                if stopped_by is not None and not self.progress.finished:
                     self.checkpoints.wait()
-                    raise StoppedBySignal(caught[0], step)
+                    raise StoppedBySignal(stopped_by, step)
                 if evaluated and self.on_evaluation is not None:
                     self.on_evaluation(self.progress)
 
@@ -133,6 +143,8 @@ class Loop:
             seed=config.train.seed,
             epochs=config.train.epochs,
             shuffle=config.data.shuffle,
+            process_index=process_index(),
+            process_count=process_count(),
         )
         return to_device(batches, self.program.batch_shardings.ids)
 
@@ -162,7 +174,7 @@ class Loop:
                 f"step {self.progress.step}: loss spike since step {spike.step}, loss {spike.loss:.4f} where "
                 f"{spike.typical:.4f} is typical"
             )
-        self.state = dataclasses.replace(self.state, loss_sum=jnp.zeros_like(self.state.loss_sum))
+        self._set(loss_sum=np.zeros(()))
 
     def _validate(self) -> float | None:
         """Evaluate, react to the score; the score if it is the best so far, else None."""
@@ -171,8 +183,7 @@ class Loop:
             metrics = _by_task(self.program.config.schema.labels, [compute_metrics(m) for m in self.state.progressive])
             self._record("progressive", metrics)
             self.display.message(f"step {self.progress.step}: progressive {_shown(metrics)}")
-            blank = tuple(init_metrics() for _ in self.state.progressive)
-            self.state = dataclasses.replace(self.state, progressive=blank)
+            self._set(progressive=tuple(init_metrics() for _ in self.state.progressive))
         if not has_validation(self.store):
             if self.program.config.sequences is not None:  # nothing is chosen by it, but it is what others print
                 self._watch(TEST)
@@ -182,19 +193,23 @@ class Loop:
         if not math.isfinite(score):
             raise _diverged(f"validation {config.monitor} is {score}", self.progress.step)
         best = self.progress.see_score(score, config.plateau)
-        scale = jnp.full_like(self.state.learning_rate_scale, self.progress.learning_rate_scale)
-        self.state = dataclasses.replace(self.state, learning_rate_scale=scale)
+        self._set(learning_rate_scale=np.array(self.progress.learning_rate_scale))
         self.display.message(f"step {self.progress.step}: validation {_shown(metrics)}{'  (best)' if best else ''}")
         return score if best else None
+
+    def _set(self, **values: Any) -> None:
+        """Give fields of the state new values, on the devices where the old ones are."""
+        for name, value in values.items():
+            placed = jax.tree.map(lambda old, new: put(new, old.sharding, old.dtype), getattr(self.state, name), value)
+            self.state = dataclasses.replace(self.state, **{name: placed})
 
     def _watch(self, split: str) -> None:
         """Evaluate a split for the record only."""
         self.display.message(f"step {self.progress.step}: {split} {_shown(self._evaluate(split))}")
 
     def _evaluate(self, split: str) -> dict[str, float]:
-        evaluate = lambda states, batch: self.program.eval_step(self.state, states, batch)  # noqa: E731
         rows, size = self.store.split(split), self.program.config.train.eval_batch_size
-        metrics = self.program.objective.evaluate(evaluate, rows, size)
+        metrics = self.program.objective.evaluate(evaluation_of(self.program, self.state), rows, size)
         self._record(split, metrics)
         return metrics
 
@@ -278,26 +293,6 @@ def _diverged(what: str, step: int) -> TrainingError:
         f"{what} at step {step}: training diverged; lower --optimizer.learning-rate or the tables' learning rates, "
         "or set --optimizer.clip-norm. The last checkpoint is untouched"
     )
-
-
-@contextlib.contextmanager
-def _caught_signals() -> Iterator[list[int]]:
-    """Inside the block, SIGTERM and SIGINT are noted in the list; a second one acts as usual."""
-    caught: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        for known, handler in before.items():
-            signal.signal(known, handler)
-
-    if threading.current_thread() is threading.main_thread():  # elsewhere, whoever runs us handles signals
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _by_task(labels: tuple[str, ...], metrics: list[dict[str, float]]) -> dict[str, float]:

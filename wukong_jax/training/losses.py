@@ -14,11 +14,12 @@ def binary_cross_entropy(
     task_weights: Sequence[float] = (),
     total_weight: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
-    """sum_t task_weight_t sum_i w_i (-y log p - (1 - y) log(1 - p)) / sum_i w_i, in float32 from logits.
+    """sum_t task_weight_t sum_i w_i (-y log p - (1 - y) log(1 - p)) / sum_i w_i, in float32 at least, from logits.
 
     `total_weight` replaces the denominator for a part of a batch, so that the parts' losses add up to the batch's.
     """
-    losses = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), labels)
-    scale = jnp.asarray(task_weights or [1.0] * logits.shape[1], jnp.float32)
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    losses = optax.sigmoid_binary_cross_entropy(logits.astype(wide), labels)
+    scale = jnp.asarray(task_weights or [1.0] * logits.shape[1], wide)
     total = weights.sum() if total_weight is None else total_weight
     return ((losses * scale).sum(axis=1) * weights).sum() / jnp.maximum(total, 1e-12)

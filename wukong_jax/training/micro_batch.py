@@ -25,11 +25,15 @@ def micro_batch_size(config: RunConfig, platform: str, batch_size: int) -> int:
     if asked is None:
         return batch_size
     if asked == "auto":
-        one_by_one = platform != "cpu" or config.mesh.data > 1 or has_setting(config.model, "batch_norm")
+        one_by_one = platform != "cpu" or config.mesh.devices > 1 or has_setting(config.model, "batch_norm")
         return batch_size if one_by_one else _largest_divisor(batch_size, _examples_in_cache(config))
     if batch_size % asked:
         raise ConfigError(
             f"train.micro_batch: received {asked}, expected a divisor of the batch of {batch_size}, auto or None"
+        )
+    if asked % config.mesh.devices:
+        raise ConfigError(
+            f"train.micro_batch: received {asked}, expected a multiple of the {config.mesh.devices} devices of the mesh"
         )
     if asked < batch_size and has_setting(config.model, "batch_norm"):
         raise ConfigError(
@@ -41,7 +45,7 @@ def micro_batch_size(config: RunConfig, platform: str, batch_size: int) -> int:
 
 def evaluation_part(config: RunConfig, platform: str, rows: int) -> int:
     """Like `micro_batch_size` for a batch of evaluation, whose rows do not depend on each other."""
-    if config.train.micro_batch != "auto" or platform != "cpu" or config.mesh.data > 1:
+    if config.train.micro_batch != "auto" or platform != "cpu" or config.mesh.devices > 1:
         return rows
     return _largest_divisor(rows, _examples_in_cache(config))
 

@@ -113,4 +113,4 @@ def make_objective(config: RunConfig, plan: EmbeddingPlan) -> Objective:
         return LabelObjective(config.train.task_weights, plan)
     from wukong_jax.sequential.objective import NextItemObjective
 
-    return NextItemObjective(config)
+    return NextItemObjective(config, plan)

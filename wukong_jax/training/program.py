@@ -13,13 +13,17 @@ from wukong_jax.config.models import ModelConfig, WukongConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
+from wukong_jax.embeddings.planner import placements_of
+from wukong_jax.embeddings.sharded import OverMesh
+from wukong_jax.embeddings.table_ops import ONE_DEVICE, TableOps
 from wukong_jax.models.registry import build_model, table_specs
+from wukong_jax.ops.layout import Layout, traced_on
 from wukong_jax.ops.platform import check_implementation, compiler_options
 from wukong_jax.training.diagnostics import Figures, make_diagnose
 from wukong_jax.training.micro_batch import evaluation_part, micro_batch_size
 from wukong_jax.training.objective import Objective, make_objective
 from wukong_jax.training.optim import dense_optimizer
-from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings
+from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings, state_rules
 from wukong_jax.training.state import TrainState, init_state
 from wukong_jax.training.step import make_eval_step, make_train_step
 
@@ -56,7 +60,7 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     mesh = make_mesh(config.mesh)
     platform = mesh.devices.flat[0].platform
     model = build_model(_on_one_device(config.model, mesh), config.batch_schema)
-    plan = plan_embeddings(config.batch_schema, table_specs(config.model, config.batch_schema), config.tables)
+    plan = plan_of(config)
     objective = make_objective(config, plan)
     optimizer = dense_optimizer(config.optimizer, plan, total_steps)
     part_of = functools.partial(micro_batch_size, config, platform)
@@ -64,14 +68,17 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     if isinstance(config.model, WukongConfig):
         check_implementation(config.model.implementation, config.model.dtype, platform)
     slot, options = uses_slot(config, platform), compiler_options(platform)
+    operations: TableOps = ONE_DEVICE if mesh.size == 1 else OverMesh(mesh, config.mesh)
+    traced = functools.partial(_traced_on, Layout(mesh, config.mesh))
 
     def init() -> TrainState:
-        return init_state(model, plan, optimizer, config, slot=slot)
+        return init_state(model, plan, optimizer, config, slot=slot, mesh=mesh)
 
-    state_shardings = shardings(jax.eval_shape(init), mesh)
+    shapes = jax.eval_shape(init)
+    state_shardings = shardings(shapes, mesh, state_rules(plan, shapes, config.mesh))
     on_batch = batch_shardings(mesh)
     train_step = jax.jit(
-        make_train_step(model, objective, optimizer, config, total_steps, part_of),
+        traced(make_train_step(model, objective, optimizer, config, total_steps, part_of, operations)),
         in_shardings=(state_shardings, on_batch),
         out_shardings=state_shardings,
         donate_argnums=0,
@@ -80,14 +87,14 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     # given for the metrics going in and out, so that the second call compiles nothing
     everywhere = NamedSharding(mesh, PartitionSpec())
     eval_step = jax.jit(
-        make_eval_step(model, objective, functools.partial(evaluation_part, config, platform)),
+        traced(make_eval_step(model, objective, functools.partial(evaluation_part, config, platform), operations)),
         in_shardings=(state_shardings, everywhere, on_batch),
         out_shardings=everywhere,
         donate_argnums=1,
         compiler_options=options,
     )
     diagnose = jax.jit(
-        make_diagnose(model, objective, optimizer, config, total_steps, part_of),
+        traced(make_diagnose(model, objective, optimizer, config, total_steps, part_of, operations)),
         in_shardings=(state_shardings, on_batch),
         out_shardings=everywhere,
         compiler_options=options,
@@ -95,6 +102,22 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     jitted_init = jax.jit(init, out_shardings=state_shardings)
     steps = (train_step, eval_step, diagnose)
     return Program(config, model, plan, objective, mesh, jitted_init, *steps, state_shardings, on_batch)
+
+
+def plan_of(config: RunConfig) -> EmbeddingPlan:
+    """The stacks of a config, placed on its mesh."""
+    specs, devices = table_specs(config.model, config.batch_schema), config.mesh.devices
+    placements = placements_of(config) if devices > 1 else None
+    return plan_embeddings(config.batch_schema, specs, config.tables, placements, devices)
+
+
+def _traced_on(layout: Layout, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with traced_on(layout):
+            return function(*arguments)
+
+    return traced
 
 
 def _on_one_device(config: ModelConfig, mesh: Mesh) -> ModelConfig:

@@ -8,13 +8,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import rich.console
 
+from wukong_jax.agreement import SharedError, exchange, lead, leads, process_count, process_index, together
 from wukong_jax.config.codec import difference, from_plain, to_plain
 from wukong_jax.config.run import RunConfig
+from wukong_jax.data.pipeline import check_own_part
 from wukong_jax.data.store import Store
-from wukong_jax.errors import BusyError, CheckpointError, ConfigError
+from wukong_jax.distributed import leaving_on_errors
+from wukong_jax.errors import BusyError, CheckpointError, ConfigError, TrainingError
 from wukong_jax.evaluation.collapse import trained_abundance
 from wukong_jax.files import write_text
 from wukong_jax.scaling.flops import describe_cost
@@ -23,7 +27,7 @@ from wukong_jax.training.curves import draw_curves
 from wukong_jax.training.data import data_path, obtain_data, open_data
 from wukong_jax.training.display import make_display
 from wukong_jax.training.events import EventLog
-from wukong_jax.training.loop import VALIDATION, Loop, has_validation, total_steps
+from wukong_jax.training.loop import VALIDATION, Loop, StoppedBySignal, evaluation_of, has_validation, total_steps
 from wukong_jax.training.program import Program, build_program
 from wukong_jax.training.progress import Progress
 from wukong_jax.training.record import make_record, read_records, write_records
@@ -52,24 +56,70 @@ def train(
 
     A finished run is not trained again. `on_evaluation` is called after each evaluation that this call computes; what
     it raises ends the run there. Raises `ConfigError` if the folder holds a run of another config, or if `fresh`
-    would overwrite one without `force`; `StoppedBySignal` if a signal ended it early.
+    would overwrite one without `force`; `StoppedBySignal` if a signal ended it early. The processes of a job call it
+    together; process 0 alone writes.
     """
+    _check_same_everywhere(config)
+    anew: bool = lead(lambda: _starts_anew(config, folder, fresh, force))
+    if not anew and lead(lambda: _is_finished(config, folder, console)):
+        return next(read_records(folder / RECORD_FILE))
+    store = obtain_data(config, console)
+
+    def build() -> tuple[Program, int]:
+        check_validation(config, store)
+        steps = total_steps(config, store)
+        program = build_program(config, steps)
+        _check_processes(program)
+        return program, steps
+
+    program, steps = together(build)
+    with contextlib.ExitStack() as held:
+
+        def take_folder() -> None:
+            held.enter_context(only_process(folder))
+            if anew:  # only now that nothing stands in the way of the new run
+                delete_run(folder)
+
+        lead(take_folder)
+        return _train_here(program, store, steps, folder, console, on_evaluation)
+
+
+def _starts_anew(config: RunConfig, folder: pathlib.Path, fresh: bool, force: bool) -> bool:
+    """Whether a run in the folder is to be deleted; raises `ConfigError` if it neither may be nor can go on."""
     anew = fresh and holds_run(folder)
     if anew and not force:
         raise ConfigError(f"{folder} holds a run; add --force to delete it, or choose another folder with --run-dir")
     if not anew:
         check_same_config(config, folder)
-        finished = _finished(config, folder, console)
-        if finished is not None:
-            return finished
-    store = obtain_data(config, console)
-    check_validation(config, store)
-    steps = total_steps(config, store)
-    program = build_program(config, steps)
-    with only_process(folder):
-        if anew:  # only now that nothing stands in the way of the new run
-            delete_run(folder)
-        return _train_here(program, store, steps, folder, console, on_evaluation)
+    return anew
+
+
+def _check_same_everywhere(config: RunConfig) -> None:
+    """Raise `ConfigError` unless all processes of a job were given the same settings."""
+    hashes = exchange(config.hash)
+
+    def compare() -> None:
+        if hashes[process_index()] != hashes[0]:
+            raise ConfigError("this process was given other settings than process 0; start all with the same command")
+
+    exchange(compare)
+
+
+def _check_processes(program: Program) -> None:
+    """Raise `ConfigError` unless the mesh has all devices of all processes, and these hold the rows that they read."""
+    if process_count() == 1:
+        return
+    devices = jax.device_count()
+    if program.mesh.size != devices:
+        shape = " x ".join(str(size) for size in program.mesh.devices.shape)
+        raise ConfigError(
+            f"mesh: {shape} uses {program.mesh.size} of the {devices} devices of {process_count()} processes, expected "
+            f"all of them; for example --mesh.data {devices} --mesh.model 1"
+        )
+    train = program.config.train
+    for size in (train.batch_size, train.eval_batch_size):
+        held = program.batch_shardings.ids.addressable_devices_indices_map((size,)).values()
+        check_own_part((rows for (rows,) in held), size, process_index(), process_count())
 
 
 def _train_here(
@@ -81,10 +131,12 @@ def _train_here(
     on_evaluation: Callable[[Progress], None] | None,
 ) -> dict[str, Any]:
     config = program.config
-    with Checkpoints(folder / CHECKPOINTS, config.train.keep_last) as checkpoints:
+    checkpoints = Checkpoints(folder / CHECKPOINTS, config.train.keep_last)
+    with checkpoints, leaving_on_errors(SharedError, TrainingError, StoppedBySignal):
         state, progress = _resume_or_start(program, store, checkpoints, console)
-        write_text(folder / CONFIG_FILE, json.dumps(to_plain(config), indent=1))
-        events = EventLog(folder / EVENTS if config.train.tensorboard else None, progress.step)
+        lead(lambda: write_text(folder / CONFIG_FILE, json.dumps(to_plain(config), indent=1)))
+        wanted = config.train.tensorboard and leads()
+        events = together(lambda: EventLog(folder / EVENTS if wanted else None, progress.step))
         display = make_display(console, progress.step, steps)
         display.message(f"run folder {folder}, {steps} steps of {config.train.batch_size} examples")
         loop = Loop(program, store, checkpoints, display, events, state, progress, steps, on_evaluation)
@@ -103,8 +155,12 @@ def _train_here(
         abundance = trained_abundance(program.plan, best.state.tables, *seen, plan_of)
     cost, saved = describe_cost(config), folder / CHECKPOINTS
     record = make_record(config, store, cost, progress, results, abundance, saved, best.step)
-    draw_curves(folder / CURVES_FILE, f"{config.name}, seed {config.train.seed}", progress.history)
-    write_records(folder / RECORD_FILE, [record])
+
+    def write() -> None:
+        draw_curves(folder / CURVES_FILE, f"{config.name}, seed {config.train.seed}", progress.history)
+        write_records(folder / RECORD_FILE, [record])
+
+    lead(write)
     return record
 
 
@@ -112,7 +168,7 @@ def evaluate_all(program: Program, store: Store, state: TrainState) -> dict[str,
     """Metrics of validation and test with exact AUC and, where there is a group, gAUC."""
     batch_size = program.config.train.eval_batch_size
     return {
-        name: program.objective.evaluate(lambda m, b: program.eval_step(state, m, b), split, batch_size, exact=True)
+        name: program.objective.evaluate(evaluation_of(program, state), split, batch_size, exact=True)
         for name, split in store.splits.items()
         if name != "train" and split.rows
     }
@@ -225,21 +281,26 @@ def _resume_or_start(
     restored = checkpoints.restore_latest(program.abstract_state(), _warner(console))
     if restored is None:
         return program.init(), Progress()
-    lines = difference(from_plain(RunConfig, restored.progress["config"]).identity(), program.config.identity())
-    if lines:
-        raise _other_config(checkpoints.folder, lines)
-    if restored.progress["store_digest"] != store.digest:
-        raise _other_data(checkpoints.folder, store.path)
+    saved = restored.progress
+
+    def check() -> None:
+        lines = difference(from_plain(RunConfig, saved["config"]).identity(), program.config.identity())
+        if lines:
+            raise _other_config(checkpoints.folder, lines)
+        if saved["store_digest"] != store.digest:
+            raise _other_data(checkpoints.folder, store.path)
+
+    lead(check)
     progress = Progress.from_json(restored.progress["progress"])
     console.print(f"resuming after step {progress.step}")
     return restored.state, progress
 
 
-def _finished(config: RunConfig, folder: pathlib.Path, console: rich.console.Console) -> dict[str, Any] | None:
-    """The record of the finished run, None if it is not finished; refused if config or data changed since."""
+def _is_finished(config: RunConfig, folder: pathlib.Path, console: rich.console.Console) -> bool:
+    """Whether the folder holds the record of the finished run; refused if config or data changed since."""
     record = next(read_records(folder / RECORD_FILE), None) if (folder / RECORD_FILE).is_file() else None
     if record is None:
-        return None
+        return False
     lines = difference(from_plain(RunConfig, record["config"]).identity(), config.identity())
     if lines:
         raise _other_config(folder, lines)
@@ -248,7 +309,7 @@ def _finished(config: RunConfig, folder: pathlib.Path, console: rich.console.Con
         raise _other_data(folder, path)
     text = f"{folder} holds the finished run; nothing to train (--fresh --force trains it anew)"
     console.print(text, soft_wrap=True, markup=False, highlight=False)
-    return record
+    return True
 
 
 def _warner(console: rich.console.Console) -> Callable[[str], None]:

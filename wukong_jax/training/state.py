@@ -8,12 +8,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
-from wukong_jax.embeddings.lookup import Inputs, gather_rows, init_stack
+from wukong_jax.embeddings.initialise import init_stack
+from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.optimizers import row_optimizer
 from wukong_jax.embeddings.plan import EmbeddingPlan
+from wukong_jax.embeddings.table_ops import ONE_DEVICE, TableOps
 from wukong_jax.evaluation.metrics import MetricState, init_metrics
 
 Leaf = Any  # an array; in an abstract state its shape, in a tree of shardings its sharding
@@ -40,13 +43,18 @@ class TrainState:
     """Sum of the steps' losses since the last point of the training curve."""
     progressive: tuple[MetricState, ...]
     """Metrics of progressive validation, one per task; empty when it is off."""
+    exchange: dict[str, Leaf]
+    """By stack that is split by rows, the rows that needed further rounds of exchange since the training curve's last
+    point."""
     scratch: dict[str, Leaf]
     """Work space of the slot de-duplication: its content never matters between steps."""
 
 
-def make_inputs(plan: EmbeddingPlan, batch: Batch, tables: dict[str, jax.Array]) -> Inputs:
+def make_inputs(
+    plan: EmbeddingPlan, batch: Batch, tables: dict[str, jax.Array], operations: TableOps = ONE_DEVICE
+) -> Inputs:
     """Look up all rows of a batch."""
-    rows = {stack.name: gather_rows(stack, tables[stack.name], batch.ids) for stack in plan.stacks}
+    rows = {stack.name: operations.gather(stack, tables[stack.name], batch.ids) for stack in plan.stacks}
     dense = {stack.name: tables[stack.name] for stack in plan.dense}
     return Inputs(rows, dense, batch.ids, batch.numeric, batch.vectors, plan)
 
@@ -68,25 +76,28 @@ def init_variables(model: nn.Module, plan: EmbeddingPlan, config: RunConfig, key
     tables = {stack.name: jnp.zeros((1, stack.width)) for stack in plan.stacks}
     inputs = make_inputs(plan, blank_batch(config, 1), tables)
     # one row is enough for shapes, except for a whole table that a model reads
-    whole = {stack.name: jnp.zeros((stack.rows, stack.width)) for stack in plan.dense}
+    whole = {stack.name: jnp.zeros((stack.stored_rows, stack.width)) for stack in plan.dense}
     return dict(model.init({"params": key}, dataclasses.replace(inputs, tables=whole), train=False))
 
 
 def init_state(
-    model: nn.Module, plan: EmbeddingPlan, optimizer: optax.GradientTransformation, config: RunConfig, *, slot: bool
+    model: nn.Module,
+    plan: EmbeddingPlan,
+    optimizer: optax.GradientTransformation,
+    config: RunConfig,
+    *,
+    slot: bool,
+    mesh: Mesh | None = None,
 ) -> TrainState:
-    """The state before the first step; every value follows from the config's seed.
+    """The state before the first step; every value follows from the config's seed, not from the mesh.
 
     `slot` says whether the slot de-duplication is used, which needs an int32 per row of work space.
     """
     params_key, tables_key, rng = jax.random.split(jax.random.key(config.train.seed), 3)
     variables = init_variables(model, plan, config, params_key)
-    tables = {
-        stack.name: init_stack(stack, jax.random.fold_in(tables_key, number))
-        for number, stack in enumerate(plan.stacks)
-    }
+    tables = {stack.name: init_stack(stack, tables_key, mesh) for stack in plan.stacks}
     dense = {"params": variables["params"], "tables": {stack.name: tables[stack.name] for stack in plan.dense}}
-    slots = {stack.name: row_optimizer(stack.rule).init(stack.rows, stack.width) for stack in plan.row_sparse}
+    slots = {stack.name: row_optimizer(stack.rule).init(stack.stored_rows, stack.width) for stack in plan.row_sparse}
     tasks = len(config.batch_schema.labels) if config.train.progressive else 0
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -99,5 +110,6 @@ def init_state(
         learning_rate_scale=jnp.ones(()),
         loss_sum=jnp.zeros(()),
         progressive=tuple(init_metrics() for _ in range(tasks)),
-        scratch={stack.name: jnp.zeros(stack.rows, jnp.int32) for stack in plan.row_sparse} if slot else {},
+        exchange={stack.name: jnp.zeros((), jnp.int32) for stack in plan.row_sparse if stack.split_by_rows},
+        scratch={stack.name: jnp.zeros(stack.stored_rows, jnp.int32) for stack in plan.row_sparse} if slot else {},
     )

@@ -8,14 +8,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
-from wukong_jax.embeddings.deduplicate import merge_by_slot, merge_by_sort
-from wukong_jax.embeddings.lookup import Inputs, gather_rows, stack_ids
-from wukong_jax.embeddings.optimizers import update_rows
+from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.plan import EmbeddingPlan
+from wukong_jax.embeddings.table_ops import Rows, TableOps, Touched
+from wukong_jax.ops.layout import gathered
 from wukong_jax.training.micro_batch import has_setting, joined, split
 from wukong_jax.training.objective import Objective
 from wukong_jax.training.optim import apply_scaled, schedule
@@ -29,6 +29,7 @@ def make_train_step(
     config: RunConfig,
     total_steps: int,
     part_of: Callable[[int], int],
+    operations: TableOps,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """One update: gather, forward, backward with respect to (dense parameters, gathered rows), update both sides.
 
@@ -42,26 +43,27 @@ def make_train_step(
         rows = batch.ids.shape[0]
         parts = objective.prepare(split(batch, rows // part_of(rows)), step_key(state))
         plan = objective.training_plan(parts.ids)
-        found = gradients(model, plan, objective, state, parts)
+        found = gradients(model, plan, objective, state, parts, operations)
         progressive = state.progressive
         if progressive:
-            scores = predict(model, plan, state, batch) if training_differs else joined(found.logits)
+            scores = predict(model, plan, state, batch, operations) if training_differs else joined(found.logits)
             progressive = objective.score(progressive, scores, state.tables, batch)
 
-        ids = touched_ids(plan, parts)
         with jax.named_scope("dense_update"):
-            dense = update_dense(plan, optimizer, state, found, ids)
+            dense = update_dense(plan, optimizer, state, found, parts.ids, operations)
         tables, slots, scratch = dict(state.tables) | dense.after["tables"], dict(state.slots), dict(state.scratch)
+        exchange = dict(state.exchange)
         with jax.named_scope("row_update"):
             for stack in plan.row_sparse:
                 name = stack.name
-                flat_ids, flat_gradients = ids[name], flat_rows(found.rows[name])
-                if scratch:
-                    merged, scratch[name] = merge_by_slot(flat_ids, flat_gradients, scratch[name])
-                else:
-                    merged = merge_by_sort(flat_ids, flat_gradients, stack.rows)
+                rows, touched = Rows(tables[name], slots[name], scratch.get(name)), Touched(parts.ids, found.rows[name])
                 rate = stack.rule.learning_rate * factor(state.step) * state.learning_rate_scale
-                tables[name], slots[name] = update_rows(tables[name], slots[name], merged, stack.rule, rate, state.step)
+                updated, excess = operations.update(stack, rows, touched, rate, state.step)
+                tables[name], slots[name] = updated.table, updated.slots
+                if scratch:
+                    scratch[name] = updated.scratch
+                if excess is not None:
+                    exchange[name] += excess
 
         return dataclasses.replace(
             state,
@@ -73,6 +75,7 @@ def make_train_step(
             slots=slots,
             loss_sum=state.loss_sum + found.loss,
             progressive=progressive,
+            exchange=exchange,
             scratch=scratch,
         )
 
@@ -97,7 +100,12 @@ def step_key(state: TrainState) -> jax.Array:
 
 
 def gradients(
-    model: nn.Module, plan: EmbeddingPlan, objective: Objective, state: TrainState, parts: Batch
+    model: nn.Module,
+    plan: EmbeddingPlan,
+    objective: Objective,
+    state: TrainState,
+    parts: Batch,
+    operations: TableOps,
 ) -> Gradients:
     """Gradients of the training loss of one step, summed over the parts [parts, examples of a part, ...] of a batch."""
     dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
@@ -111,7 +119,7 @@ def gradients(
 
     def work_off(part: Batch, key: jax.Array) -> Gradients:
         with jax.named_scope("gather"):
-            rows = {stack.name: gather_rows(stack, state.tables[stack.name], part.ids) for stack in plan.stacks}
+            rows = {stack.name: operations.gather(stack, state.tables[stack.name], part.ids) for stack in plan.stacks}
         differentiate = jax.value_and_grad(loss_of, argnums=(0, 1, 2), has_aux=True)
         (loss, (logits, stats)), found = differentiate(state.params, dense_tables, rows, part, key)
         params, tables, row_gradients = found
@@ -146,12 +154,13 @@ def update_dense(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     found: Gradients,
-    ids: dict[str, jax.Array],
+    ids: Int[Array, "parts examples id_columns"],
+    operations: TableOps,
 ) -> DenseUpdate:
-    """Apply the optimizer to all that it updates whole; `ids` as of `touched_ids`."""
+    """Apply the optimizer to all that it updates whole."""
     table_gradients = {
-        name: gradient.at[ids[name]].add(flat_rows(found.rows[name]), mode="drop")
-        for name, gradient in found.tables.items()
+        stack.name: operations.add_gradients(stack, found.tables[stack.name], Touched(ids, found.rows[stack.name]))
+        for stack in plan.dense
     }
     before = {"params": state.params, "tables": {stack.name: state.tables[stack.name] for stack in plan.dense}}
     of_loss = {"params": found.params, "tables": table_gradients}
@@ -159,37 +168,28 @@ def update_dense(
     return DenseUpdate(before, of_loss, apply_scaled(before, updates, state.learning_rate_scale), opt_state)
 
 
-def touched_ids(plan: EmbeddingPlan, parts: Batch) -> dict[str, jax.Array]:
-    """By stack, the row of every place of the batch [places], in the order of `Gradients.rows`."""
-    ids = parts.ids.reshape(-1, parts.ids.shape[-1])
-    return {stack.name: stack_ids(stack, ids).reshape(-1) for stack in plan.stacks}
-
-
-def flat_rows(rows: jax.Array) -> jax.Array:
-    """[..., width] as [places, width]."""
-    return rows.reshape(-1, rows.shape[-1])
-
-
 def forward(
     model: nn.Module, params: Any, batch_stats: Any, inputs: Inputs, dropout_key: jax.Array
 ) -> tuple[Float[Array, "batch ..."], Any]:
     """Training pass: the model's outputs, and the BatchNorm statistics after this batch."""
-    variables = {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
+    variables = {"params": gathered(params)} | ({"batch_stats": batch_stats} if batch_stats else {})
     logits, changed = model.apply(variables, inputs, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"])
     return logits, changed.get("batch_stats", batch_stats)
 
 
-def predict(model: nn.Module, plan: EmbeddingPlan, state: TrainState, batch: Batch) -> Float[Array, "batch ..."]:
+def predict(
+    model: nn.Module, plan: EmbeddingPlan, state: TrainState, batch: Batch, operations: TableOps
+) -> Float[Array, "batch ..."]:
     """The model's outputs (logits of labels) without dropout, with BatchNorm's running statistics."""
-    variables = {"params": state.params}
+    variables = {"params": gathered(state.params)}
     if state.batch_stats:
         variables["batch_stats"] = state.batch_stats
-    logits: Any = model.apply(variables, make_inputs(plan, batch, state.tables), train=False)
+    logits: Any = model.apply(variables, make_inputs(plan, batch, state.tables, operations), train=False)
     return logits
 
 
 def make_eval_step(
-    model: nn.Module, objective: Objective, part_of: Callable[[int], int]
+    model: nn.Module, objective: Objective, part_of: Callable[[int], int], operations: TableOps
 ) -> Callable[[TrainState, Any, Batch], tuple[Any, Float[Array, "batch ..."]]]:
     """One evaluation step: updated metrics and the model's outputs, `part_of(rows)` examples at a time."""
 
@@ -197,9 +197,9 @@ def make_eval_step(
         rows, plan = batch.ids.shape[0], objective.evaluation_plan(batch.ids)
         parts = split(batch, rows // part_of(rows))
         if parts.ids.shape[0] == 1:
-            logits = predict(model, plan, state, batch)
+            logits = predict(model, plan, state, batch, operations)
         else:
-            logits = joined(jax.lax.map(lambda part: predict(model, plan, state, part), parts))
+            logits = joined(jax.lax.map(lambda part: predict(model, plan, state, part, operations), parts))
         return objective.score(metrics, logits, state.tables, batch), logits
 
     return eval_step

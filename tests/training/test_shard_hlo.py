@@ -1,0 +1,116 @@
+"""What a step over eight devices moves and keeps, as XLA compiled it: nothing of a split table's size."""
+
+import dataclasses
+import functools
+import pathlib
+
+import jax
+import pytest
+
+from tests.tiny import table_rule, tiny_config
+from wukong_jax.config.layers import MLPConfig
+from wukong_jax.config.mesh import MeshConfig, PlacementRule
+from wukong_jax.config.run import RunConfig
+from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature
+from wukong_jax.evaluation.metrics import init_metrics
+from wukong_jax.scaling.collectives import find_collectives
+from wukong_jax.training.program import Program, build_program
+from wukong_jax.training.state import blank_batch
+
+ROWS, WIDTH, BATCH = 800_000, 16, 64
+SCHEMA = DatasetSchema((CategoricalFeature("item", ROWS),), (MultiHotFeature("tags", ROWS, 3),))
+PLACES = BATCH * 4
+TABLE_BYTES = 2 * ROWS * WIDTH * 4  # of both
+# What a batch reads and sends, over all devices; work space may be so many times of it.
+BATCH_BYTES, TIMES = PLACES * (WIDTH + 1) * 4, 8
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
+
+def config_of(placement: str, optimizer: str, devices: int = 8, update: str = "row_sparse") -> RunConfig:
+    config = tiny_config(pathlib.Path("none"), SCHEMA, batch_size=BATCH, eval_batch_size=BATCH, micro_batch=None)
+    small = MLPConfig((4,))
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, width=WIDTH, head=small, fmb_mlp=small),
+        tables=table_rule(update, optimizer),
+        mesh=MeshConfig(devices, 1, (PlacementRule(".*", placement),)),
+    )
+
+
+def abstract_batch(program: Program):
+    batch = jax.eval_shape(functools.partial(blank_batch, program.config, BATCH))
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        batch,
+        program.batch_shardings,
+    )
+
+
+@functools.cache
+def compiled(placement: str, optimizer: str, devices: int = 8):
+    program = build_program(config_of(placement, optimizer, devices), 10)
+    return program.train_step.lower(program.abstract_state(), abstract_batch(program)).compile()
+
+
+@functools.cache
+def compiled_evaluation(placement: str):
+    program = build_program(config_of(placement, "sgd"), 10)
+    metrics = jax.eval_shape(lambda: (init_metrics(),))
+    return program.eval_step.lower(program.abstract_state(), metrics, abstract_batch(program)).compile()
+
+
+SPLIT = ("rows", "dealt_rows", "columns")
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "adam"])
+@pytest.mark.parametrize("placement", SPLIT)
+def test_a_step_moves_what_its_batch_touches(placement: str, optimizer: str):
+    found = find_collectives(compiled(placement, optimizer).as_text())
+    assert any(collective.kind == "all-to-all" for collective in found)
+    largest = max(collective.whole_bytes for collective in found)
+    assert largest <= TIMES * BATCH_BYTES < TABLE_BYTES / 100
+
+
+@pytest.mark.parametrize("placement", SPLIT)
+def test_an_evaluation_moves_what_its_batch_reads(placement: str):
+    found = find_collectives(compiled_evaluation(placement).as_text())
+    assert max(collective.whole_bytes for collective in found) <= TIMES * BATCH_BYTES
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "adam"])
+@pytest.mark.parametrize("placement", SPLIT)
+def test_a_device_keeps_its_share_and_works_in_space_of_the_batchs_size(placement: str, optimizer: str):
+    memory = compiled(placement, optimizer).memory_analysis()
+    slots = 2 * TABLE_BYTES if optimizer == "adam" else TABLE_BYTES // WIDTH
+    if (placement, optimizer) == ("columns", "rowwise_adagrad"):
+        slots *= 8  # a value a row, which every device has
+    work_space = 2 * ROWS * 4 * (8 if placement == "columns" else 1)
+    expected = (TABLE_BYTES + slots + work_space) / 8
+    assert expected <= memory.argument_size_in_bytes <= expected + 2**16
+    assert memory.alias_size_in_bytes >= expected, "what is donated is updated in place"
+    assert memory.temp_size_in_bytes <= 4 * TIMES * BATCH_BYTES < expected / 4
+
+
+def test_table_bytes_of_a_device_fall_as_one_over_the_devices():
+    sizes = {n: compiled("dealt_rows", "adam", n).memory_analysis().argument_size_in_bytes for n in (2, 8)}
+    assert sizes[2] / sizes[8] == pytest.approx(4, rel=0.02)
+
+
+def test_initialising_a_split_table_needs_no_whole_one():
+    program = build_program(config_of("dealt_rows", "sgd"), 10)
+    memory = program.init.lower().compile().memory_analysis()
+    assert memory.temp_size_in_bytes < TABLE_BYTES
+    assert memory.output_size_in_bytes < TABLE_BYTES / 4
+
+
+def test_bfloat16_halves_what_the_exchange_of_rows_sends():
+    sent = {}
+    for dtype in ("float32", "bfloat16"):
+        config = config_of("dealt_rows", "sgd")
+        config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, exchange_dtype=dtype))
+        program = build_program(config, 10)
+        hlo = program.train_step.lower(program.abstract_state(), abstract_batch(program)).as_text("hlo")
+        rows = [c for c in find_collectives(hlo) if c.kind == "all-to-all" and c.arrays[0].dtype != "s32"]
+        assert {c.arrays[0].dtype for c in rows} == {"f32" if dtype == "float32" else "bf16"}
+        sent[dtype] = sum(c.sent_bytes for c in rows)
+    assert sent["float32"] == 2 * sent["bfloat16"] > 0
