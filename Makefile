@@ -20,7 +20,7 @@ train: $(VENV)/.installed
 test: lint
 	$(PYTEST) $(ARGS)
 
-test-all: lint
+test-all: lint $(VENV)/.installed-ray
 	$(PYTEST) -m "" $(ARGS)
 
 test-fast: $(VENV)/.installed-dev
@@ -50,6 +50,11 @@ $(VENV)/.installed: requirements.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+# Large, and only the slow tests use it.
+$(VENV)/.installed-ray: $(VENV)/.installed-dev
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
 	touch $@
 
 # fbgemm_gpu asks for a GPU's torch, but its CPU wheel does without: the peer's fastest tables, where there is a wheel.

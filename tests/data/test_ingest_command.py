@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import re
+import sys
 
 import pytest
 
@@ -163,6 +164,8 @@ def test_options_that_do_not_fit(given: dict[str, object], message: str) -> None
         ("--format criteo --separator ;", "--separator: only read with --format csv or --format tsv"),
         ("--format parquet --columns a b", "--columns: only read with --format csv"),
         ("--format libfm --columns a b --label x y", "--label: a libfm file has one label"),
+        ("--workers 2", "--workers: only read with --engine ray, received --engine local"),
+        ("--engine local --ray-address auto", "--ray-address: only read with --engine ray"),
     ],
 )
 def test_options_without_effect_are_refused(raw: pathlib.Path, given: str, message: str) -> None:
@@ -170,6 +173,13 @@ def test_options_without_effect_are_refused(raw: pathlib.Path, given: str, messa
     with pytest.raises(ConfigError, match=re.escape(message)):
         main(text.split())
     assert not (raw.parent / "store").exists()
+
+
+def test_the_ray_engine_without_ray(raw: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"--engine ray: Ray is not installed .*`pip install ray`"):
+        main([*options(raw), "--engine", "ray"])
+    assert [entry.name for entry in raw.parent.iterdir()] == ["clicks.csv"]
 
 
 def test_a_config_that_is_there_is_not_overwritten(raw: pathlib.Path) -> None:

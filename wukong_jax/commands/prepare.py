@@ -1,5 +1,6 @@
 """python -m wukong_jax prepare: raw files to a store, from the command line alone."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -13,6 +14,7 @@ import tyro
 from wukong_jax.commands.config_source import config_source
 from wukong_jax.config.run import DataConfig
 from wukong_jax.data import sources
+from wukong_jax.data.engines.task import Engine
 from wukong_jax.data.ingest import Progress, ingest
 from wukong_jax.data.obtain_store import obtain_store
 from wukong_jax.data.recipes import load_recipe
@@ -102,6 +104,14 @@ class PrepareOptions:
     """First time of the test split (time)."""
     on_bad_rows: Literal["error", "skip"] = "error"
     """skip: malformed rows are counted and put aside in OUT.bad_rows.tsv."""
+    engine: Literal["local", "ray"] = "local"
+    """local: in this process. ray: shard by shard in workers of Ray (pip install ray); the store is the same, byte for
+    byte. FILES and the folder of OUT must be seen by all nodes under the same paths."""
+    ray_address: str | None = None
+    """Ray to connect to, as ray.init takes it: auto, HOST:PORT, ray://HOST:PORT (default: one started on this
+    machine)."""
+    workers: int | None = None
+    """Shards in work at a time on Ray (default: as many as it has processors)."""
     write_config: pathlib.Path | None = None
     """Also write a configuration file for `train.py --config`."""
 
@@ -116,7 +126,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"--write-config: {options.write_config} exists and may hold your changes; name another file")
     spec, source = spec_of(options), source_of(options)
     began = time.perf_counter()
-    store = ingest(source, spec, options.out, on_bad_rows=options.on_bad_rows, progress=_progress())
+    with _engine(options) as engine:
+        store = ingest(source, spec, options.out, on_bad_rows=options.on_bad_rows, progress=_progress(), engine=engine)
     seconds = time.perf_counter() - began
     if options.write_config is not None:  # before anything is printed: the reader of a pipe may go away
         write_text(options.write_config, config_source(options.out.name, str(options.out), store.schema))
@@ -156,6 +167,8 @@ ONLY_WITH = {
     "valid_share": ("split", ("fraction", "group-time", None)),
     "test_share": ("split", ("fraction", "group-time", None)),
     "seed": ("split", ("fraction", None)),
+    "ray_address": ("engine", ("ray",)),
+    "workers": ("engine", ("ray",)),
 }
 
 
@@ -303,6 +316,15 @@ def _split(options: PrepareOptions) -> SplitRule:
     if options.valid_from is None or options.test_from is None:
         raise ConfigError("--split time: give the first times of two splits with --valid-from and --test-from")
     return TimeSplit(options.valid_from, options.test_from)
+
+
+def _engine(options: PrepareOptions) -> contextlib.AbstractContextManager[Engine | None]:
+    """The engine to be entered; None does all in this process. Raises `ConfigError`."""
+    if options.engine == "local":
+        return contextlib.nullcontext()
+    from wukong_jax.data.engines.ray_engine import RayEngine
+
+    return RayEngine(options.ray_address, options.workers)
 
 
 def _progress() -> Progress:

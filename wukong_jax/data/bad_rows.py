@@ -31,18 +31,35 @@ class BadRowFile:
 
     def add(self, rows: Sequence[BadRow]) -> None:
         """Append rows; line ends inside the text are written as a backslash and a letter."""
-        if not rows:
-            return
+        for row in rows:
+            text = row.text.replace("\r", "\\r").replace("\n", "\\n")
+            self._write(f"{row.file}\t{row.line}\t{row.reason}\t{text}\n")
+
+    def join(self, published: pathlib.Path) -> None:
+        """Append the rows of such a file that was published elsewhere; raises `DataError`."""
+        try:
+            with published.open(encoding="utf-8", newline="\n") as lines:
+                next(lines)
+                for line in lines:
+                    self._write(line)
+        except OSError as error:
+            raise DataError(f"{published} cannot be read: {error.strerror}") from error
+
+    def _write(self, line: str) -> None:
         try:
             if self._file is None:
                 self._file = self._partial.open("w", encoding="utf-8", newline="\n")
                 self._file.write("file\tline\treason\ttext\n")
-            for row in rows:
-                text = row.text.replace("\r", "\\r").replace("\n", "\\n")
-                self._file.write(f"{row.file}\t{row.line}\t{row.reason}\t{text}\n")
+            self._file.write(line)
         except OSError as error:
             raise DataError(f"{self._partial} cannot be written: {error.strerror}") from error
-        self.count += len(rows)
+        self.count += 1
+
+    def check_some_are_good(self, rows: int) -> None:
+        """Where no row is left, publish the bad ones and raise `DataError`."""
+        if not rows:
+            self.publish()
+            raise DataError(f"no row could be used: all {self.count} are bad, see {self.path}")
 
     def publish(self) -> None:
         """Rename the file to its final name; without bad rows, remove the one of an earlier run."""

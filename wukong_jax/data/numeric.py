@@ -31,22 +31,36 @@ class NumericStatistics:
         return (self.maximum - self.minimum) or 1.0
 
     def update(self, values: Float[np.ndarray, "rows"]) -> "NumericStatistics":
-        """Statistics with further values (NaN: missing), merged as Chan et al. do, so that nothing cancels."""
+        """Statistics with further values (NaN: missing)."""
+        return self.merged(NumericStatistics.of(values))
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, "rows"]) -> "NumericStatistics":
+        """Statistics of some values (NaN: missing)."""
         present = values[~np.isnan(values)]
-        missing = self.missing + len(values) - len(present)
+        missing = len(values) - len(present)
         if not len(present):
-            return dataclasses.replace(self, missing=missing)
-        count, mean = len(present), float(present.mean())
+            return cls(missing=missing)
+        mean = float(present.mean())
         squares = float(np.square(present - mean).sum())
-        low, high = float(present.min()), float(present.max())
-        total, shift = self.count + count, mean - self.mean
+        return cls(len(present), missing, mean, squares, float(present.min()), float(present.max()))
+
+    def merged(self, more: "NumericStatistics") -> "NumericStatistics":
+        """Statistics of both sets of values, merged as Chan et al. do, so that nothing cancels.
+
+        Another order of merging may change the last bit.
+        """
+        missing = self.missing + more.missing
+        if not more.count:
+            return dataclasses.replace(self, missing=missing)
+        total, shift = self.count + more.count, more.mean - self.mean
         return NumericStatistics(
             count=total,
             missing=missing,
-            mean=self.mean + shift * count / total,
-            squares=self.squares + squares + shift**2 * self.count * count / total,
-            minimum=min(self.minimum, low) if self.count else low,
-            maximum=max(self.maximum, high) if self.count else high,
+            mean=self.mean + shift * more.count / total,
+            squares=self.squares + more.squares + shift**2 * self.count * more.count / total,
+            minimum=min(self.minimum, more.minimum) if self.count else more.minimum,
+            maximum=max(self.maximum, more.maximum) if self.count else more.maximum,
         )
 
 

@@ -43,20 +43,23 @@ def draw(seed: int, first_row: int, rows: int) -> Float[np.ndarray, "rows"]:
     return (mix64(start + (numbers + np.uint64(1)) * _GOLDEN) >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
-def split_of_rows(
-    rule: SplitRule, first_row: int, rows: int, file_split: str | None, time: Int[np.ndarray, "rows"] | None
-) -> UInt8[np.ndarray, "rows"]:
-    """Number in `SPLITS` of each row's split; `GroupTimeSplit` needs all rows at once, so it gives zeros here."""
+def drawn_splits(rule: FractionSplit, first_row: int, rows: int) -> UInt8[np.ndarray, "rows"]:
+    """Number in `SPLITS` of the split of the rows number `first_row`, ... of all input."""
+    uniform = draw(rule.seed, first_row, rows)
+    return np.where(uniform < rule.test, TEST, np.where(uniform < rule.test + rule.valid, VALID, TRAIN)).astype(
+        np.uint8
+    )
+
+
+def splits_by_place(
+    rule: SplitRule, rows: int, file_split: str | None, time: Int[np.ndarray, "rows"] | None
+) -> UInt8[np.ndarray, "rows"] | None:
+    """Number in `SPLITS` of each row's split, where its file or time tells it; None for the other rules."""
     if isinstance(rule, FileSplit) and file_split is not None:
         return np.full(rows, SPLITS.index(file_split), np.uint8)
-    if isinstance(rule, FractionSplit):
-        uniform = draw(rule.seed, first_row, rows)
-        return np.where(uniform < rule.test, TEST, np.where(uniform < rule.test + rule.valid, VALID, TRAIN)).astype(
-            np.uint8
-        )
     if isinstance(rule, TimeSplit) and time is not None:
         return np.where(time >= rule.test_from, TEST, np.where(time >= rule.valid_from, VALID, TRAIN)).astype(np.uint8)
-    return np.zeros(rows, np.uint8)
+    return None
 
 
 def split_by_group_time(

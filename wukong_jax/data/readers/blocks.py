@@ -4,7 +4,7 @@ import glob
 import pathlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from wukong_jax.errors import DataError
 
@@ -12,6 +12,8 @@ BLOCK_BYTES = 16 << 20
 MAX_RECORD_BLOCKS = 4
 SPLITS = ("train", "valid", "test")
 BOM = b"\xef\xbb\xbf"
+
+PACKED = (".gz", ".zst")
 
 Files = Mapping[str, Sequence[str | pathlib.Path]]
 
@@ -21,6 +23,15 @@ class Block(NamedTuple):
 
     data: bytes
     first_line: int
+
+
+class Span(NamedTuple):
+    """Bytes `start` to `stop` of a file, both at ends of blocks of `block_bytes`; the first is on line `first_line`."""
+
+    start: int
+    stop: int
+    first_line: int
+    block_bytes: int
 
 
 def resolve_files(files: Files) -> list[tuple[str | None, pathlib.Path]]:
@@ -36,12 +47,16 @@ def resolve_files(files: Files) -> list[tuple[str | None, pathlib.Path]]:
     return found
 
 
-def read_blocks(path: pathlib.Path, *, quote: bytes | None = None) -> Iterator[Block]:
-    """Blocks cut at line ends, or at record ends where `quote` may enclose a line end; raises `DataError`."""
-    size = BLOCK_BYTES
-    rest, line, started = b"", 1, False
-    for piece in _pieces(path, size):
-        rest += piece if started else piece.removeprefix(BOM)
+def read_blocks(path: pathlib.Path, *, quote: bytes | None = None, span: Span | None = None) -> Iterator[Block]:
+    """Blocks cut at line ends, or at record ends where `quote` may enclose a line end; raises `DataError`.
+
+    The blocks of a `span` are those of the whole file that lie in it.
+    """
+    size = BLOCK_BYTES if span is None else span.block_bytes
+    rest, line, started = b"", 1 if span is None else span.first_line, False
+    for piece in _pieces(path, size, span):
+        first = not started and (span is None or span.start == 0)
+        rest += piece.removeprefix(BOM) if first else piece
         started = True
         cut = _cut(rest, quote)
         if cut == 0 and len(rest) > MAX_RECORD_BLOCKS * size:
@@ -57,6 +72,14 @@ def read_blocks(path: pathlib.Path, *, quote: bytes | None = None) -> Iterator[B
         raise DataError(f"{path} is empty; expected at least one row")
     if rest:
         yield Block(rest, line)
+
+
+def stretches(file: IO[bytes], start: int, stop: int, size: int) -> Iterator[bytes]:
+    """Bytes `start` to `stop` of a file, in pieces that end at multiples of `size`."""
+    file.seek(start)
+    while start < stop and (piece := file.read(min(size - start % size, stop - start))):
+        yield piece
+        start += len(piece)
 
 
 def _expand(pattern: str) -> list[pathlib.Path]:
@@ -89,14 +112,16 @@ def _cut(data: bytes, quote: bytes | None) -> int:
     return end
 
 
-def _pieces(path: pathlib.Path, size: int) -> Iterator[bytes]:
+def _pieces(path: pathlib.Path, size: int, span: Span | None) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
-            if path.suffix in (".gz", ".zst"):
+            if path.suffix in PACKED:
                 yield from _decompressed(path, file, size)
-            else:
+            elif span is None:
                 while piece := file.read(size):
                     yield piece
+            else:
+                yield from stretches(file, span.start, span.stop, size)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from wukong_jax.data.readers.blocks import Block, read_blocks
+from wukong_jax.data.readers.blocks import Block, Span, read_blocks
 from wukong_jax.data.readers.chunk import BadRow, Chunk
 from wukong_jax.errors import DataError
 
@@ -25,12 +25,19 @@ class Dialect(NamedTuple):
 
 
 def read_delimited(
-    path: pathlib.Path, split: str | None, dialect: Dialect, columns: Sequence[str] | None
+    path: pathlib.Path,
+    split: str | None,
+    dialect: Dialect,
+    columns: Sequence[str] | None,
+    *,
+    span: Span | None = None,
 ) -> Iterator[Chunk]:
-    """Chunks of string columns; `columns` None takes the names from the first line. Raises `DataError`."""
+    """Chunks of string columns; `columns` None takes the names from the file's first line. Raises `DataError`."""
     names = None if columns is None else list(columns)
+    if names is None and span is not None and span.start:
+        names, _ = _header(path, next(read_blocks(path, quote=dialect.quote_byte)), dialect)
     rows = 0
-    for block in read_blocks(path, quote=dialect.quote_byte):
+    for block in read_blocks(path, quote=dialect.quote_byte, span=span):
         if names is None:
             names, block = _header(path, block, dialect)
             if not block.data:
@@ -38,7 +45,7 @@ def read_delimited(
         chunk = _parse(path, split, dialect, names, block)
         rows += chunk.frame.height + len(chunk.bad)
         yield chunk
-    if not rows:
+    if not rows and span is None:
         raise DataError(f"{path} has a header but no rows")
 
 
