@@ -176,15 +176,14 @@ def test_rows_in_bfloat16_take_half_the_bytes():
     assert full.moved(load, "columns") - half.moved(load, "columns") == OTHERS * LOCAL * WIDTH * 4
 
 
-@pytest.mark.parametrize("work_space", [False, True])
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
 @pytest.mark.parametrize("placement", ["replicated", "dealt_rows", "columns"])
-def test_bytes_of_slots_are_those_of_the_optimizer(name, placement, work_space):
+def test_bytes_of_slots_are_those_of_the_optimizer(name, placement):
     rule = TableRule(name=name)
     rows, width = {"dealt_rows": (125, 16), "columns": (1000, 2)}.get(placement, (1000, 16))
     slots = jax.eval_shape(lambda: row_optimizer(rule).init(rows, width))
-    expected = sum(4 * math.prod(slot.shape) for slot in slots.values()) + (4 * rows if work_space else 0)
-    found = StackModel(MeshConfig(8), H100, 16, rule, work_space).memory(1000, placement)
+    expected = sum(4 * math.prod(slot.shape) for slot in slots.values())
+    found = StackModel(MeshConfig(8), H100, 16, rule).memory(1000, placement)
     assert found == (4 * rows * width, expected)
 
 

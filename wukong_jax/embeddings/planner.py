@@ -62,8 +62,6 @@ class StackModel:
     hardware: Hardware
     width: int
     rule: TableRule
-    work_space: bool = False
-    """Whether equal ids are merged by slot, which takes an int32 a row."""
     whole: bool = False
     """Whether something reads the tables whole."""
 
@@ -126,7 +124,7 @@ class StackModel:
         if self.rule.update == "dense":
             return 4 * values, 4 * values * (1 + MOMENTS[self.rule.name])
         slots = own_rows if self.rule.name == "rowwise_adagrad" else values * MOMENTS[self.rule.name]
-        return 4 * values, 4 * (slots + (own_rows if self.work_space else 0))
+        return 4 * values, 4 * slots
 
 
 def plan_placements(
@@ -150,7 +148,6 @@ def plan_placements(
     for lookup in specs.lookups:
         slots[lookup.table] += columns[lookup.feature].stop - columns[lookup.feature].start
     loads = {table.name: Load(table.rows, batch_size * slots[table.name]) for table in specs.tables}
-    work_space = tables.deduplicate == "slot" or (tables.deduplicate == "auto" and hardware.name == "cpu")
     groups: dict[tuple[int, TableRule, bool], list[TableSpec]] = {}
     for table in specs.tables:
         key = (table.width, tables.rule_of(table.name, table.rows), table.name in read_whole)
@@ -158,7 +155,7 @@ def plan_placements(
     models: dict[str, StackModel] = {}
     chosen: Chosen = {}
     for (width, rule, whole), members in groups.items():
-        model = StackModel(mesh, hardware, width, rule, work_space, whole)
+        model = StackModel(mesh, hardware, width, rule, whole)
         models |= {table.name: model for table in members}
         chosen |= _least_time(model, members, loads)
     chosen = _fitting(list(loads), models, {name: load.rows for name, load in loads.items()}, chosen)
