@@ -1,7 +1,8 @@
 """The operations on stacks that lie on several devices: by rows, by columns, or whole on each of them.
 
 Batches are split over all devices of the mesh; nothing of a table's size travels, but for the gradient of a replicated
-stack that is smaller than what a batch touches.
+stack that is smaller than what a batch touches. Equal ids are merged by sort: XLA would copy the work space that the
+other way takes, for the loop over rounds.
 """
 
 from typing import Any
@@ -12,12 +13,12 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from wukong_jax.config.mesh import MeshConfig
-from wukong_jax.embeddings.deduplicate import MergedRows
+from wukong_jax.embeddings.deduplicate import MergedRows, merge_by_sort
 from wukong_jax.embeddings.exchange import Wire, fetch, request, room_for, send_back
 from wukong_jax.embeddings.lookup import gather_rows
 from wukong_jax.embeddings.optimizers import update_rows
 from wukong_jax.embeddings.plan import Stack
-from wukong_jax.embeddings.table_ops import Rows, Touched, flat_ids, flat_rows, merge, row_squares
+from wukong_jax.embeddings.table_ops import Rows, Touched, flat_ids, flat_rows, row_squares
 
 
 def table_spec(stack: Stack, axes: tuple[str, ...], dimensions: int = 2) -> PartitionSpec:
@@ -89,13 +90,11 @@ class OverMesh:
         """As `TableOps.update`."""
 
         def local(rows: Rows, touched: Touched, rate: jax.Array, step: jax.Array) -> tuple[Rows, jax.Array]:
-            def take(merged: MergedRows, scratch: Any, carry: Rows) -> Rows:
-                table, slots = update_rows(
-                    carry.table, carry.slots, merged, stack.rule, rate, step, self._column_axes(stack)
-                )
-                return Rows(table, slots, scratch)
+            def take(merged: MergedRows, carry: Rows) -> Rows:
+                axes = self._column_axes(stack)
+                return Rows(*update_rows(carry.table, carry.slots, merged, stack.rule, rate, step, axes), None)
 
-            return self._visit(stack, rows.scratch, touched, take, rows)
+            return self._visit(stack, touched, take, rows)
 
         everywhere = PartitionSpec()
         specs = (self._rows_spec(stack, rows), self._parts, everywhere, everywhere)
@@ -109,34 +108,26 @@ class OverMesh:
         """As `TableOps.squares`."""
 
         def local(rows: Rows, touched: Touched, rate: jax.Array, step: jax.Array) -> jax.Array:
-            def take(merged: MergedRows, scratch: Any, carry: jax.Array) -> jax.Array:
+            def take(merged: MergedRows, carry: jax.Array) -> jax.Array:
                 where = self._stack_rows(stack, merged.ids)
                 axes = self._column_axes(stack)
                 return carry + row_squares(stack, rows.table, rows.slots, merged, where, rate, step, axes)
 
             zeros = jnp.zeros((3, len(stack.tables)))
-            sums, _ = self._visit(stack, None, touched, take, zeros)
+            sums, _ = self._visit(stack, touched, take, zeros)
             return sums if stack.placement == "replicated" else jax.lax.psum(sums, self._axes)
 
         everywhere = PartitionSpec()
-        rows = rows._replace(scratch=None)
         specs = (self._rows_spec(stack, rows), self._parts, everywhere, everywhere)
         return self._on_each(local, specs, everywhere)(rows, touched, rate, step)
 
-    def _visit(
-        self, stack: Stack, scratch: jax.Array | None, touched: Touched, take: Any, carry: Any
-    ) -> tuple[Any, jax.Array]:
+    def _visit(self, stack: Stack, touched: Touched, take: Any, carry: Any) -> tuple[Any, jax.Array]:
         """Call `take` with the merged touched rows of this device's block, maybe several times; and the excess."""
         places = touched.gradients.shape[0] * touched.gradients.shape[1] * stack.slots * self._mesh.size
         if stack.placement == "replicated" and stack.rows <= places:
-            return take(self._all_reduced(stack, touched), scratch, carry), jnp.int32(0)
-
-        def merged(ids: jax.Array, gradients: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            found, scratch = merge(ids, gradients, carry[0], stack.device_rows)
-            return scratch, take(found, scratch, carry[1])
-
-        (_, result), excess = self._to_owners(stack, touched, merged, (scratch, carry))
-        return result, excess
+            return take(self._all_reduced(stack, touched), carry), jnp.int32(0)
+        merged = lambda ids, gradients, carry: take(merge_by_sort(ids, gradients, stack.device_rows), carry)  # noqa: E731
+        return self._to_owners(stack, touched, merged, carry)
 
     def _to_owners(self, stack: Stack, touched: Touched, take: Any, carry: Any) -> tuple[Any, jax.Array]:
         """Call `take` with rows of this device's block, duplicates among them, their gradients, and the carry."""

@@ -6,17 +6,21 @@ width d if they spread evenly in all directions (as many random normal rows do),
 Rows that no training example read are left out: they still hold their random start, which would hide a collapse.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypedDict
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float, Int, Shaped
 
 from wukong_jax.config.run import TrainConfig
 from wukong_jax.data.pipeline import BatchSource, steps_per_epoch
 from wukong_jax.data.store import Split
 from wukong_jax.embeddings.plan import EmbeddingPlan, Stack
+from wukong_jax.embeddings.sharded import stored_ids
 
 PlanOf = Callable[[Int[np.ndarray, "_ _"]], EmbeddingPlan]
 CHUNK = 2**22
@@ -118,8 +122,23 @@ def trained_abundance(
 
 
 def _chunks(stack: Stack, table: jax.Array) -> Iterator[tuple[int, np.ndarray]]:
-    """First row and rows of each part of a stack."""
+    """First row and rows of each part of a stack, in order wherever they lie."""
     size = max(1, min(stack.rows, CHUNK // stack.width))
+    whole = table.sharding.is_fully_replicated
     for first in range(0, stack.rows, size):
         count = min(size, stack.rows - first)
-        yield first, np.asarray(jax.lax.dynamic_slice_in_dim(table, first, count))
+        if whole:
+            yield first, np.asarray(jax.lax.dynamic_slice_in_dim(table, first, count))
+        else:
+            yield first, np.asarray(_rows_of_all(table, stored_ids(stack, jnp.arange(first, first + count))))
+
+
+@functools.cache
+def _gathering(everywhere: NamedSharding) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    return jax.jit(lambda table, ids: table[ids], out_shardings=everywhere)
+
+
+def _rows_of_all(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows of a table that lies on several devices, on each of them."""
+    assert isinstance(table.sharding, NamedSharding)
+    return _gathering(NamedSharding(table.sharding.mesh, PartitionSpec()))(table, ids)

@@ -49,16 +49,16 @@ class SavedLayout:
         """The state as this program has it, of one that was read into `readable`."""
         wanted = self.program.state_shardings
         old, new = self.plan, self.program.plan
-        move = jax.jit(functools.partial(_moved, old, new), out_shardings=wanted.tables, donate_argnums=0)
+        move = jax.jit(functools.partial(_moved, old, new), out_shardings=wanted.tables)
         tables = move(state.tables)
         slots: dict[str, dict[str, Any]] = {stack.name: {} for stack in new.row_sparse}
         for name in dict.fromkeys(name for stack in state.slots.values() for name in stack):
             arrays = {stack: found[name] for stack, found in state.slots.items() if name in found}
             there = {stack: found[name] for stack, found in wanted.slots.items() if name in found}
-            of_slot = jax.jit(functools.partial(_moved, old, new), out_shardings=there, donate_argnums=0)
+            of_slot = jax.jit(functools.partial(_moved, old, new), out_shardings=there)
             for stack, array in of_slot(arrays).items():
                 slots[stack][name] = array
-        moments = jax.jit(self._moments, out_shardings=wanted.opt_state, donate_argnums=0)
+        moments = jax.jit(self._moments, out_shardings=wanted.opt_state)
         return dataclasses.replace(state, tables=tables, slots=slots, opt_state=moments(state.opt_state))
 
     def _state(self, rows_of: Any) -> TrainState:
