@@ -15,26 +15,34 @@ def main(arguments: Sequence[str]) -> int:
         options = parse_run_arguments(TrainArguments, arguments, "train.py")
         prepare_process()
         # after parsing: jax takes a second to import, and --help needs none of it
-        import rich.console
+        from wukong_jax.distributed import run_job
 
-        from wukong_jax.training.display import final_tables
-        from wukong_jax.training.loop import StoppedBySignal
-        from wukong_jax.training.run import default_folder, train
-
-        console = rich.console.Console()
-        folder = options.run_dir or default_folder(options.run, pathlib.Path("runs"))
-        try:
-            record = train(options.run, folder, console, fresh=options.fresh, force=options.force)
-        except StoppedBySignal as stopped:
-            console.print(f"{stopped}; saved in {folder}: the same command resumes it", soft_wrap=True, markup=False)
-            return 128 + stopped.number
-        console.print(*final_tables(record))
+        return run_job(options.distributed, lambda: train_run(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # outside the training steps, or a second time
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
+
+
+def train_run(options: TrainArguments) -> int:
+    """Train the run of the options and show its results; of several processes, process 0 shows them."""
+    import rich.console
+
+    from wukong_jax.agreement import leads
+    from wukong_jax.training.display import final_tables
+    from wukong_jax.training.loop import StoppedBySignal
+    from wukong_jax.training.run import default_folder, train
+
+    console = rich.console.Console(quiet=not leads())
+    folder = options.run_dir or default_folder(options.run, pathlib.Path("runs"))
+    try:
+        record = train(options.run, folder, console, fresh=options.fresh, force=options.force)
+    except StoppedBySignal as stopped:
+        console.print(f"{stopped}; saved in {folder}: the same command resumes it", soft_wrap=True, markup=False)
+        return 128 + stopped.number
+    console.print(*final_tables(record))
     return 0
 
 

@@ -9,7 +9,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from wukong_jax.data.pipeline import evaluation_batches, steps_per_epoch, to_device, training_batches
+from wukong_jax.data.pipeline import (
+    check_own_part,
+    evaluation_batches,
+    put,
+    steps_per_epoch,
+    to_device,
+    training_batches,
+)
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature, VectorFeature
 from wukong_jax.data.store import Split, StoreWriter, open_store
 from wukong_jax.errors import ConfigError, DataError
@@ -263,3 +270,29 @@ def test_a_program_that_leaves_the_iterator_open_ends_quietly(split, tmp_path):
         [sys.executable, "-c", PROGRAM, str(tmp_path / "store")], capture_output=True, text=True, timeout=120
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("held", [[slice(4, 8)], [slice(6, 8), slice(4, 6)], [slice(4, 8), slice(4, 8)]])
+def test_devices_that_hold_what_their_process_reads_are_accepted(held):
+    check_own_part(held, 12, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ([slice(0, 4)], "hold 4 rows from 0 to 3 of a batch of 12, expected the 4 rows from 4 to 7"),
+        ([slice(4, 6)], "hold 2 rows from 4 to 5"),
+        ([slice(None)], "hold 12 rows from 0 to 11"),
+        ([slice(4, 6), slice(7, 9)], "hold 4 rows from 4 to 8"),
+        ([], "hold no rows"),
+    ],
+)
+def test_devices_that_hold_other_rows_than_their_process_reads_are_refused(held, message):
+    with pytest.raises(ConfigError, match=message):
+        check_own_part(held, 12, 1, 3)
+
+
+def test_a_value_of_all_processes_is_put_whole_on_every_device():
+    found = put(np.arange(3), sharding(), np.float32)
+    assert (found.dtype, found.sharding) == (np.float32, sharding())
+    np.testing.assert_array_equal(found, [0, 1, 2])

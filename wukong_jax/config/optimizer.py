@@ -128,7 +128,8 @@ class TablesConfig:
     rules: tuple[TableRule, ...] = (TableRule(),)
     """Ordered rules; together they must cover every table."""
     deduplicate: Literal["auto", "slot", "sort"] = "auto"
-    """How equal ids of a batch are merged: slot (fast on CPU), sort (deterministic on GPU), or by platform."""
+    """How equal ids of a batch are merged: slot (fast on CPU, one device only), sort (deterministic on GPU), or by
+    platform."""
 
     def rule_of(self, table: str, rows: int) -> TableRule:
         """The first rule that matches a table; raises `ConfigError` if none does."""

@@ -184,6 +184,11 @@ class RunConfig:
                     f"train.{name}: received {size}, expected a multiple of the {self.mesh.devices} devices of mesh "
                     f"{self.mesh.data} x {self.mesh.model}"
                 )
+        if self.tables.deduplicate == "slot" and self.mesh.devices > 1:
+            raise ConfigError(
+                f"tables.deduplicate: received 'slot', which works on one device only, and a mesh of "
+                f"{self.mesh.devices}; use auto or sort"
+            )
         self._check_task()
         weights = self.train.task_weights
         if weights and len(weights) != len(self.schema.labels):

@@ -6,7 +6,7 @@ An element of the Grain dataset is a whole batch gathered from the memory maps; 
 import collections
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grain
@@ -131,6 +131,39 @@ def to_device(batches: grain.IterDataset, sharding: jax.sharding.Sharding, *, ah
     return _DeviceDataset(batches, sharding, ahead)
 
 
+def part_on_mesh(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
+    """The processes' parts of a batch as one global batch on their devices."""
+    return Batch(*(jax.make_array_from_process_local_data(sharding, array) for array in batch))
+
+
+def put(value: Any, sharding: jax.sharding.Sharding, dtype: Any = None) -> jax.Array:
+    """An array that every process has whole, on the devices of all of them."""
+    whole = np.asarray(value, dtype)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+
+def check_own_part(held: Iterable[slice], batch_size: int, process_index: int, process_count: int) -> None:
+    """Raise `ConfigError` unless the rows of a batch that a process's devices hold are those that it reads.
+
+    Args:
+        held: the rows of each of its devices.
+        batch_size: rows of the global batch.
+        process_index: the process reads rows [i p, (i + 1) p) with p = batch_size / process_count.
+        process_count: number of processes.
+    """
+    _check_processes(batch_size, process_index, process_count)
+    part = batch_size // process_count
+    reads = set(range(process_index * part, (process_index + 1) * part))
+    holds = {row for rows in held for row in range(*rows.indices(batch_size))}
+    if holds != reads:
+        shown = f"{len(holds)} rows from {min(holds)} to {max(holds)}" if holds else "no rows"
+        raise ConfigError(
+            f"mesh: the devices of process {process_index} hold {shown} of a batch of {batch_size}, expected the "
+            f"{part} rows from {min(reads)} to {max(reads)} that it reads; give each process the same number of "
+            "devices, and the mesh as many as there are in all"
+        )
+
+
 def fill_batch(batch: Batch, size: int) -> Batch:
     """The batch filled up to `size` rows with weight 0, ids -1 and zeros elsewhere."""
     missing = size - len(batch.weights)
@@ -187,8 +220,7 @@ class _DeviceIterator(grain.DatasetIterator):
             batch = next(self._parent, None)
             if batch is None:
                 break
-            placed = Batch(*(jax.make_array_from_process_local_data(self._sharding, array) for array in batch))
-            self._started.append((placed, self._parent.get_state()))
+            self._started.append((part_on_mesh(batch, self._sharding), self._parent.get_state()))
         if not self._started:
             raise StopIteration
         batch, self._state = self._started.popleft()

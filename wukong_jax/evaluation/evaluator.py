@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from wukong_jax.agreement import process_count, process_index
 from wukong_jax.data.batch import Batch
 from wukong_jax.data.pipeline import evaluation_batches
 from wukong_jax.data.store import Split
@@ -18,11 +19,13 @@ EvalStep = Callable[[tuple[MetricState, ...], Batch], tuple[tuple[MetricState, .
 def evaluate_split(eval_step: EvalStep, split: Split, batch_size: int, *, exact: bool = False) -> dict[str, float]:
     """Metrics over all rows of a split, by name; with several labels the names end in `/<label>`.
 
-    With `exact`, AUC is the exact one from all scores on the host, and gAUC is added where the schema has a group.
+    `eval_step` gets this process's part of each batch, and gives metrics and logits of the whole one. With `exact`, AUC
+    is the exact one from all scores on the host, and gAUC is added where the schema has a group.
     """
     states = tuple(init_metrics() for _ in split.schema.labels)
     scores = []
-    for batch in evaluation_batches(split, batch_size=batch_size):
+    own = {"process_index": process_index(), "process_count": process_count()}
+    for batch in evaluation_batches(split, batch_size=batch_size, **own):
         states, logits = eval_step(states, batch)
         if exact:
             scores.append(np.asarray(logits))

@@ -1,8 +1,9 @@
 """Checkpoints by Orbax: everything that decides what comes next, written asynchronously, whole or not at all.
 
 A checkpoint holds the state (without its work space), and as JSON the loop's progress, the position in the data, the
-config and the store's digest. The best one by validation score and the latest ones are kept. Several processes share
-the folder, and call every method together: each writes and reads its part of the state, process 0 decides the rest.
+config, where the tables lie, and the store's digest. The best one by validation score and the latest ones are kept.
+Several processes share the folder, and call every method together: each writes and reads its part of the state, process
+0 decides the rest.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import logging
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,26 @@ class Restored:
     step: int
     state: TrainState
     progress: dict[str, Any]
+
+
+@runtime_checkable  # so that annotations can be checked in tests
+class Layout(Protocol):
+    """How the tables of a saved state lie, where they are to lie otherwise."""
+
+    def shapes(self) -> TrainState:
+        """The saved state's shapes and dtypes."""
+
+    def readable(self) -> TrainState:
+        """Shapes and shardings to read into: those of `shapes`, or longer ones whose ends are filled up."""
+
+    def convert(self, state: TrainState) -> TrainState:
+        """The state as it is to lie, of one that was read into `readable`."""
+
+
+SavedAs = Callable[[dict[str, Any]], Layout | None]
+"""The JSON part of a checkpoint to the layout of its state; None where that is the one expected."""
+NOT_STORED = ("exchange", "scratch")
+"""Fields of a state that start anew: a count since the last point of the curve, and work space."""
 
 
 class _KeepBest(policies.PreservationPolicy):
@@ -112,42 +133,59 @@ class Checkpoints:
     def progress(self, step: int) -> dict[str, Any]:
         """The JSON part of one checkpoint; raises `DamagedCheckpoint`."""
         self._check_files(step)
-        return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+        return self._progress(step)
 
-    def restore(self, step: int, expected: TrainState) -> Restored:
+    def _progress(self, step: int) -> dict[str, Any]:
+        found: dict[str, Any] = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))[
+            "progress"
+        ]
+        return found
+
+    def restore(self, step: int, expected: TrainState, saved_layout: SavedAs | None = None) -> Restored:
         """Read one checkpoint into the shapes and shardings of `expected`; raises `CheckpointError` if they differ.
 
-        Tree, shapes and dtypes are compared first: Orbax would restore a part of a tree without a word. Raises
+        Tree, shapes and dtypes are compared first: Orbax would restore a part of a tree without a word. Where
+        `saved_layout` knows that the state was laid out otherwise, it is brought into the layout expected. Raises
         `DamagedCheckpoint` if a file is missing or was altered.
         """
         self._check_files(step)
-        lead(lambda: self._check_fits(step, expected))
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardRestore(stored_part(expected)), progress=ocp.args.JsonRestore()
-        )
-        item = self._manager.restore(step, args=arguments)
-        scratch = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), expected.scratch)
-        return Restored(step, TrainState(**item["state"], scratch=scratch), item["progress"])
+        layout = None if saved_layout is None else saved_layout(self._progress(step))
+        lead(lambda: self._check_fits(step, expected if layout is None else layout.shapes()))
+        into = stored_part(expected if layout is None else layout.readable())
+        # Orbax fills up arrays whose rows the devices do not divide, only if told not to be strict
+        state = ocp.args.StandardRestore(into, strict=layout is None)
+        item = self._manager.restore(step, args=ocp.args.Composite(state=state, progress=ocp.args.JsonRestore()))
+        blank = {name: _zeros(getattr(expected, name)) for name in NOT_STORED}
+        found = TrainState(**item["state"], **blank)
+        return Restored(step, found if layout is None else layout.convert(found), item["progress"])
 
-    def restore_latest(self, expected: TrainState, warn: Callable[[str], None]) -> Restored | None:
+    def restore_latest(
+        self, expected: TrainState, warn: Callable[[str], None], saved_layout: SavedAs | None = None
+    ) -> Restored | None:
         """The latest whole checkpoint, or None; a damaged one is put aside, and `warn` is told so."""
         for step in reversed(self.steps()):
             try:
-                return self.restore(step, expected)
+                return self.restore(step, expected, saved_layout)
             except DamagedCheckpoint as damage:
                 warn(f"{damage}; {self._put_aside(step)}going back to the one before")
         return None
 
-    def restore_best(self, expected: TrainState, best_step: int | None, warn: Callable[[str], None]) -> Restored | None:
+    def restore_best(
+        self,
+        expected: TrainState,
+        best_step: int | None,
+        warn: Callable[[str], None],
+        saved_layout: SavedAs | None = None,
+    ) -> Restored | None:
         """The checkpoint of `best_step`; where it is missing or damaged the latest whole one, and `warn` is told so."""
         if best_step is None:
-            return self.restore_latest(expected, warn)
+            return self.restore_latest(expected, warn, saved_layout)
         if best_step in self.steps():
             try:
-                return self.restore(best_step, expected)
+                return self.restore(best_step, expected, saved_layout)
             except DamagedCheckpoint as damage:
                 warn(f"{damage}; {self._put_aside(best_step)}it was the best one")
-        latest = self.restore_latest(expected, warn)
+        latest = self.restore_latest(expected, warn, saved_layout)
         if latest is not None:
             warn(f"the best checkpoint, of step {best_step}, is not there any more; using that of step {latest.step}")
         return latest
@@ -200,8 +238,13 @@ class Checkpoints:
 
 
 def stored_part(state: TrainState) -> dict[str, Any]:
-    """The fields of a state that are stored, by name: all but the work space."""
-    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "scratch"}
+    """The fields of a state that are stored, by name."""
+    names = (field.name for field in dataclasses.fields(state))
+    return {name: getattr(state, name) for name in names if name not in NOT_STORED}
+
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), tree)
 
 
 def compare_trees(found: Any, expected: Any) -> list[str]:

@@ -28,6 +28,7 @@ from wukong_jax.training.events import EventLog
 from wukong_jax.training.objective import EvalStep
 from wukong_jax.training.program import Program
 from wukong_jax.training.progress import Progress
+from wukong_jax.training.relayout import layout_json
 from wukong_jax.training.spikes import SpikeDetector, detector_after
 from wukong_jax.training.state import TrainState
 from wukong_jax.training.stopping import Stop, StoppedBySignal, caught_signals
@@ -66,7 +67,8 @@ def total_steps(config: RunConfig, store: Store) -> int:
 def evaluation_of(program: Program, state: TrainState) -> EvalStep:
     """The evaluation step of a state, which takes this process's part of each batch."""
     if process_count() == 1:
-        return functools.partial(program.eval_step, state)
+        step = functools.partial(program.eval_step, state)
+        return (lambda metrics, batch: jax.block_until_ready(step(metrics, batch))) if program.one_at_a_time else step
     everywhere = NamedSharding(program.mesh, PartitionSpec())
 
     def evaluate(metrics: Any, batch: Batch) -> tuple[Any, jax.Array]:
@@ -108,6 +110,8 @@ class Loop:
                 if config.diagnostics_every_steps and (self.progress.step + 1) % config.diagnostics_every_steps == 0:
                     self._diagnose(batch, clock)
                 self.state = self.program.train_step(self.state, batch)
+                if self.program.one_at_a_time:
+                    jax.block_until_ready(self.state)
                 self.progress.step += 1
                 clock.stepped(self.state)
                 step, last = self.progress.step, self.progress.step == self.steps
@@ -167,14 +171,26 @@ class Loop:
             raise _diverged(f"the loss is {loss}", self.progress.step)
         examples_per_second, waiting = clock.lap(config.batch_size)
         self.display.update(self.progress.step, loss, examples_per_second, waiting)
-        self._record("train", {self.program.objective.loss_name: loss})
+        self._record("train", {self.program.objective.loss_name: loss} | self._further_rounds())
         spike = spikes.see(self.progress.step, loss) if since == config.log_every_steps else None
         if spike is not None:
             self.display.message(
                 f"step {self.progress.step}: loss spike since step {spike.step}, loss {spike.loss:.4f} where "
                 f"{spike.typical:.4f} is typical"
             )
-        self._set(loss_sum=np.zeros(()))
+        self._set(loss_sum=np.zeros(()), exchange=dict.fromkeys(self.state.exchange, np.zeros(())))
+
+    def _further_rounds(self) -> dict[str, float]:
+        """Rows since the last point of the curve for which one round of exchange had no room; empty on one device."""
+        if not self.state.exchange:
+            return {}
+        rows = sum(int(count) for count in self.state.exchange.values())
+        if rows:
+            self.display.message(
+                f"step {self.progress.step}: {rows} rows needed further rounds of exchange; "
+                f"--mesh.exchange-capacity above {self.program.config.mesh.exchange_capacity} gives them room"
+            )
+        return {"rows_in_further_rounds": float(rows)}
 
     def _validate(self) -> float | None:
         """Evaluate, react to the score; the score if it is the best so far, else None."""
@@ -233,6 +249,7 @@ class Loop:
             "progress": self.progress.to_json(),
             "config": to_plain(self.program.config),
             "schema_hash": self.program.config.schema.hash(),
+            "layout": layout_json(self.program.plan),
             "store_digest": self.store.digest,
             "encoding_digest": self.store.encoding_digest,
         }

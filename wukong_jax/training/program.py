@@ -45,6 +45,14 @@ class Program:
     state_shardings: TrainState
     batch_shardings: Batch
 
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether a step must end before the next is started.
+
+        Devices of one CPU share its threads, and steps that wait for each other's collectives can take all of them.
+        """
+        return self.mesh.local_mesh.size > 1 and self.mesh.devices.flat[0].platform == "cpu"
+
     def abstract_state(self) -> Any:
         """Shapes, dtypes and shardings of the state, without allocating it."""
         shapes = jax.eval_shape(self.init)
@@ -128,5 +136,6 @@ def _on_one_device(config: ModelConfig, mesh: Mesh) -> ModelConfig:
 
 
 def uses_slot(config: RunConfig, platform: str) -> bool:
-    """Whether equal ids are merged by slot (CPU) or by sort (elsewhere, where it is deterministic)."""
-    return config.tables.deduplicate == "slot" or (config.tables.deduplicate == "auto" and platform == "cpu")
+    """Whether equal ids are merged by slot (one CPU device) or by sort (elsewhere, where it is deterministic)."""
+    by_default = platform == "cpu" and config.mesh.devices == 1
+    return config.tables.deduplicate == "slot" or (config.tables.deduplicate == "auto" and by_default)

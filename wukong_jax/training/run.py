@@ -1,7 +1,9 @@
 """One run from config to record: open the data, resume or start, train, evaluate the best checkpoint, report."""
 
 import contextlib
+import dataclasses
 import fcntl
+import functools
 import json
 import pathlib
 import shutil
@@ -14,6 +16,7 @@ import rich.console
 
 from wukong_jax.agreement import SharedError, exchange, lead, leads, process_count, process_index, together
 from wukong_jax.config.codec import difference, from_plain, to_plain
+from wukong_jax.config.mesh import MeshConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.pipeline import check_own_part
 from wukong_jax.data.store import Store
@@ -31,6 +34,7 @@ from wukong_jax.training.loop import VALIDATION, Loop, StoppedBySignal, evaluati
 from wukong_jax.training.program import Program, build_program
 from wukong_jax.training.progress import Progress
 from wukong_jax.training.record import make_record, read_records, write_records
+from wukong_jax.training.relayout import saved_layout
 from wukong_jax.training.state import TrainState
 
 CONFIG_FILE, RECORD_FILE, CURVES_FILE, CHECKPOINTS = "config.json", "record.jsonl", "curves.png", "checkpoints"
@@ -180,9 +184,12 @@ def load_best(folder: pathlib.Path, warn: Callable[[str], None]) -> tuple[Progra
     none_there = CheckpointError(f"{folder / CHECKPOINTS} holds no whole checkpoint; train the run first")
     if not (folder / CHECKPOINTS).is_dir():
         raise none_there
+    if config.mesh.devices > jax.device_count():  # a look at it needs no more than one
+        config = dataclasses.replace(config, mesh=MeshConfig())
     program = build_program(config, 1)
     with Checkpoints(folder / CHECKPOINTS, read_only=True) as checkpoints:
-        best = checkpoints.restore_best(program.abstract_state(), _best_step(checkpoints), warn)
+        as_saved = functools.partial(saved_layout, program)
+        best = checkpoints.restore_best(program.abstract_state(), _best_step(checkpoints), warn, as_saved)
     if best is None:
         raise none_there
     return program, best
@@ -278,7 +285,8 @@ def only_process(folder: pathlib.Path, work: str = "training this run", option: 
 def _resume_or_start(
     program: Program, store: Store, checkpoints: Checkpoints, console: rich.console.Console
 ) -> tuple[TrainState, Progress]:
-    restored = checkpoints.restore_latest(program.abstract_state(), _warner(console))
+    as_saved = functools.partial(saved_layout, program)
+    restored = checkpoints.restore_latest(program.abstract_state(), _warner(console), as_saved)
     if restored is None:
         return program.init(), Progress()
     saved = restored.progress
