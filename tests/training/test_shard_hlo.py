@@ -113,3 +113,14 @@ def test_bfloat16_halves_what_the_exchange_of_rows_sends():
         assert {c.arrays[0].dtype for c in rows} == {"f32" if dtype == "float32" else "bf16"}
         sent[dtype] = sum(c.sent_bytes for c in rows)
     assert sent["float32"] == 2 * sent["bfloat16"] > 0
+
+
+def test_metrics_cost_a_few_collectives_for_all_of_a_batch():
+    counts = {}
+    for progressive in (False, True):
+        config = config_of("rows", "sgd")
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, progressive=progressive))
+        program = build_program(config, 10)
+        hlo = program.train_step.lower(program.abstract_state(), abstract_batch(program)).compile().as_text()
+        counts[progressive] = len(find_collectives(hlo))
+    assert counts[True] - counts[False] <= 12

@@ -7,13 +7,15 @@ activations, the second one by inputs, whose partial sums are added up (Megatron
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from wukong_jax.config.mesh import MeshConfig
+
+Result = TypeVar("Result")
 
 
 class Layout(NamedTuple):
@@ -42,6 +44,15 @@ def gathered(params: Any) -> Any:
     if layout is None or layout.config.dense != "fsdp" or layout.config.model == 1:
         return params
     return jax.lax.with_sharding_constraint(params, NamedSharding(layout.mesh, PartitionSpec()))
+
+
+def on_every_device(arrays: Result) -> Result:
+    """Small arrays of the batch on each device, for what would else exchange many single numbers."""
+    layout = _layout.get()
+    if layout is None or layout.mesh.size == 1:
+        return arrays
+    everywhere: Result = jax.lax.with_sharding_constraint(arrays, NamedSharding(layout.mesh, PartitionSpec()))
+    return everywhere
 
 
 def hidden_layer(

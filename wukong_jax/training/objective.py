@@ -15,6 +15,7 @@ from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.plan import EmbeddingPlan
 from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.evaluation.metrics import MetricState, update_metrics
+from wukong_jax.ops.layout import on_every_device
 from wukong_jax.training.losses import binary_cross_entropy
 
 EvalStep = Callable[[Any, Batch], tuple[Any, jax.Array]]
@@ -97,9 +98,9 @@ class LabelObjective:
         batch: Batch,
     ) -> tuple[MetricState, ...]:
         """Add a batch's predictions to each task's metrics."""
+        logits, labels, weights = on_every_device((outputs, batch.labels, batch.weights))
         return tuple(
-            update_metrics(metric, outputs[:, task], batch.labels[:, task], batch.weights)
-            for task, metric in enumerate(metrics)
+            update_metrics(metric, logits[:, task], labels[:, task], weights) for task, metric in enumerate(metrics)
         )
 
     def evaluate(self, eval_step: EvalStep, split: Split, batch_size: int, *, exact: bool = False) -> dict[str, float]:
