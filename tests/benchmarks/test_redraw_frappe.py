@@ -23,6 +23,7 @@ def test_only_the_negatives_items_are_drawn_anew_none_of_them_seen_by_the_user()
     assert len({tuple(sorted(rows)) for rows in draws}) == 6  # d, e, f in two places, ordered
 
 
+@pytest.mark.slow
 def test_another_draw_is_accepted_for_what_it_is_and_another_file_is_not(tmp_path, shared_data):
     files = {split: find_file(shared_data / "frappe", names) for split, names in frappe.LIBFM.items()}
     train = tmp_path / "frappe.train.rebuilt.libfm.gz"

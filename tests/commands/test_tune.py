@@ -174,7 +174,15 @@ def test_the_table_has_the_best_first(searched, capsys, monkeypatch):
     assert f"best: trial {best.number}, run folder {searched.runs / best.user_attrs['run']}" in shown
 
 
-@pytest.mark.parametrize(("act", "at"), [(crash, 1), (send_sigterm, 6), (crash, 11), (send_sigterm, 14)])
+@pytest.mark.parametrize(
+    ("act", "at"),
+    [
+        pytest.param(crash, 1, marks=pytest.mark.slow),
+        (send_sigterm, 6),
+        (crash, 11),
+        pytest.param(send_sigterm, 14, marks=pytest.mark.slow),
+    ],
+)
 def test_a_search_stopped_at_any_step_goes_on_as_if_it_had_not_been(searched, place, monkeypatch, capsys, act, at):
     with monkeypatch.context() as patch:
         interrupt(patch, act, at)
@@ -197,6 +205,7 @@ def test_more_trials_go_on_from_those_that_are_there(searched, place):
     assert place.facts() == searched.facts()
 
 
+@pytest.mark.slow
 def test_another_seed_proposes_other_settings(searched, place):
     assert place.tune("--seed", 1, trials=1) == 0
     assert place.trials()[0].params != searched.trials()[0].params

@@ -12,7 +12,7 @@ from wukong_jax.config.models import (
     LogisticRegressionConfig,
     WukongConfig,
 )
-from wukong_jax.config.optimizer import OptimizerConfig, ParameterRule, ScheduleConfig, TableRule
+from wukong_jax.config.optimizer import OptimizerConfig, ParameterRule, ScheduleConfig, TableRule, TablesConfig
 from wukong_jax.config.run import DataConfig, PlateauConfig, RunConfig, TrainConfig
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema
 from wukong_jax.errors import ConfigError

@@ -154,6 +154,7 @@ def test_a_merge_is_exact_where_the_examples_fit_or_have_few_values(first, secon
     assert compute_auc(merge(a, b)) == pytest.approx(roc_auc_score(labels, logits), abs=1e-14)
 
 
+@pytest.mark.slow
 def test_million_score_shards_merge_within_1e_6(rng):
     logits, labels = distribution("normal", 2 * ROWS, rng)
     cut = 700_000

@@ -94,3 +94,8 @@ def set_up(rng):
         return Setup(config, model, plan, filled(shapes, rng), stacks, batch)
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(compile_quickly: None) -> None:
+    """Models are compiled for a handful of examples."""

@@ -93,6 +93,7 @@ def test_layer_gradients_equal_finite_differences(fm, num_lcb, rng):
         check_grads(jax.jit(layer.apply), (filled(shapes, rng), x), order=1, modes=["rev"], eps=1e-6, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_embedding_layer_gradients_equal_finite_differences(set_up, rng):
     setup = set_up(dataclasses.replace(SMALL, **CASES["whole embedding layer"][1]), FULL)
     with jax.enable_x64(True):

@@ -176,6 +176,7 @@ def test_a_run_with_diagnostics_gives_the_same_parameters(tiny_store, tmp_path):
     assert len(points[0]) > 20
 
 
+@pytest.mark.slow
 def test_a_stop_changes_no_figure(tiny_store, tmp_path):
     config, store = plain_config(tiny_store, diagnostics_every_steps=2), open_store(tiny_store)
     prog = compiled(config, total_steps(config, store))

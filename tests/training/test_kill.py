@@ -136,6 +136,7 @@ def test_twenty_random_kills(tmp_path, rng):
     assert_same_end(run, tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="resource limits are those of Unix")
 def test_a_full_disk_ends_with_an_error_and_the_run_goes_on_later(tmp_path):
     """No file may become larger than 6,000 bytes, so that the first checkpoint cannot be written."""

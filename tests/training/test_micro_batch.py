@@ -192,7 +192,13 @@ def test_evaluation_is_cut_by_auto_on_cpu_even_with_batch_norm(small_caches):
     assert evaluation_part(run_config(micro_batch=16), "cpu", 400) == 400
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+SLOW = ("FM", "logistic regression")
+EVERY_MODEL = [
+    pytest.param(model, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, model in MODELS.items()
+]
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL)
 def test_a_step_in_parts_equals_the_step_at_once(model):
     """Two steps; every parameter, table and slot moves, and to the same place. Weight 0 in one part and elsewhere."""
     states = []

@@ -80,7 +80,7 @@ def test_stops_after_every_step_change_nothing(tiny_store, tmp_path, undisturbed
     [
         pytest.param("row_sparse", "sgd", marks=pytest.mark.slow),
         ("row_sparse", "rowwise_adagrad"),
-        ("row_sparse", "adam"),
+        pytest.param("row_sparse", "adam", marks=pytest.mark.slow),
         ("dense", "adam"),
         pytest.param("dense", "adagrad", marks=pytest.mark.slow),
     ],

@@ -159,7 +159,11 @@ def slots(program: Program, state: TrainState) -> dict[str, dict[str, np.ndarray
     }
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("rows", "rows, tensor", "replicated", "dense columns, fsdp", "dense replicated")
+EVERY_CASE = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
+
+
+@pytest.mark.parametrize("case", EVERY_CASE)
 def test_the_mesh_changes_nothing(case: str):
     model, update, optimizer, on, part = CASES[case]
     one, expected = trained(model, update, optimizer, MeshConfig(), None)
@@ -174,7 +178,7 @@ def test_the_mesh_changes_nothing(case: str):
         assert sum(int(count) for count in found.exchange.values()) > STEPS
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EVERY_CASE)
 def test_nothing_of_a_split_tables_size_is_kept_on_a_device(case: str):
     model, update, optimizer, on, part = CASES[case]
     program, state = trained(model, update, optimizer, on, part)

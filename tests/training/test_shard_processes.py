@@ -275,6 +275,7 @@ def test_a_killed_process_ends_the_job_and_a_restart_resumes_it(job, undisturbed
         np.testing.assert_array_equal(np.asarray(state.tables[name]), np.asarray(table))
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_both_and_other_numbers_of_processes_go_on_even_after_damage(
     job, one_device, monkeypatch
 ):

@@ -35,7 +35,7 @@ def merge_by_sort(ids: Int[Array, "n"], gradients: Float[Array, "n width"], rows
     by_id = jnp.argsort(ids, stable=True)
     sorted_ids = ids[by_id]
     first = jnp.concatenate([jnp.ones(1, bool), sorted_ids[1:] != sorted_ids[:-1]])
-    segment = jnp.cumsum(first) - 1
+    segment = jnp.cumsum(first, dtype=jnp.int32) - 1
     sums = jax.ops.segment_sum(gradients[by_id], segment, count, indices_are_sorted=True)
     unique = (rows + order).at[segment].set(jnp.where(sorted_ids < rows, sorted_ids, rows + segment))
     return MergedRows(unique, sums)
