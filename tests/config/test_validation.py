@@ -87,6 +87,7 @@ BAD = [
     (TrainConfig, {"task_weights": (-1.0,)}, "train.task_weights", -1.0),
     (MeshConfig, {"data": 0}, "mesh.data", 0),
     (MeshConfig, {"model": -1}, "mesh.model", -1),
+    (MeshConfig, {"data": 4, "dense": "fsdp"}, "mesh.dense: received 'fsdp'", "mesh.model=1"),
     (TrainConfig, {"seed": -1}, "train.seed", -1),
     (TrainConfig, {"seed": 2**32}, "train.seed", 2**32),
     (TrainConfig, {"task_weights": (0.0, 0.0)}, "train.task_weights", "only zeros"),

@@ -186,3 +186,18 @@ def test_nothing_of_a_split_tables_size_is_kept_on_a_device(case: str):
         table = state.tables[stack.name]
         share = 1 if stack.placement == "replicated" else stack.devices
         assert table.addressable_shards[0].data.size * share == table.size
+
+
+@pytest.mark.parametrize(
+    "case", ["dealt rows that do not fit a round", "columns, fsdp", "each table elsewhere, in parts"]
+)
+def test_diagnostics_are_those_of_one_device(case: str):
+    model, update, optimizer, on, part = CASES[case]
+    one, expected = trained(model, update, optimizer, MeshConfig(), None)
+    many, found = trained(model, update, optimizer, on, part)
+    batch = batches()[-1]
+    figures = many.diagnose(found, jax.device_put(batch, many.batch_shardings))
+    reference = one.diagnose(expected, jax.device_put(batch, one.batch_shardings))
+    assert figures.keys() == reference.keys() >= {"gradient_norm/table/item", "update_ratio/table/user"}
+    for name, value in reference.items():
+        np.testing.assert_allclose(figures[name], value, rtol=1e-5, err_msg=name)

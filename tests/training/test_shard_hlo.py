@@ -102,10 +102,11 @@ def test_initialising_a_split_table_needs_no_whole_one():
     assert memory.output_size_in_bytes < TABLE_BYTES / 4
 
 
-def test_bfloat16_halves_what_the_exchange_of_rows_sends():
+@pytest.mark.parametrize("placement", ["dealt_rows", "columns"])
+def test_bfloat16_halves_what_the_exchange_of_rows_sends(placement: str):
     sent = {}
     for dtype in ("float32", "bfloat16"):
-        config = config_of("dealt_rows", "sgd")
+        config = config_of(placement, "sgd")
         config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, exchange_dtype=dtype))
         program = build_program(config, 10)
         hlo = program.train_step.lower(program.abstract_state(), abstract_batch(program)).as_text("hlo")
@@ -113,6 +114,23 @@ def test_bfloat16_halves_what_the_exchange_of_rows_sends():
         assert {c.arrays[0].dtype for c in rows} == {"f32" if dtype == "float32" else "bf16"}
         sent[dtype] = sum(c.sent_bytes for c in rows)
     assert sent["float32"] == 2 * sent["bfloat16"] > 0
+
+
+@pytest.mark.parametrize("dense", ["fsdp", "tensor"])
+def test_split_kernels_are_put_together_for_use_or_never(dense: str):
+    config = config_of("rows", "sgd")
+    settings = {"data": 4, "model": 2, "dense": dense, "dense_min_parameters": 4096}
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, fmb_mlp=MLPConfig((512,))),
+        mesh=dataclasses.replace(config.mesh, **settings),
+    )
+    program = build_program(config, 10)
+    hlo = program.train_step.lower(program.abstract_state(), abstract_batch(program)).compile().as_text()
+    gathered = [array.shape for c in find_collectives(hlo) if c.kind == "all-gather" for array in c.arrays]
+    kernels = [leaf.shape for leaf in jax.tree.leaves(program.abstract_state().params) if 512 in leaf.shape[:1]]
+    assert kernels
+    assert all((kernel in gathered) == (dense == "fsdp") for kernel in kernels if len(kernel) == 2)
 
 
 def test_metrics_cost_a_few_collectives_for_all_of_a_batch():

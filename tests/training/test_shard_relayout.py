@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import table_rule, tiny_config
+from tests.tiny import STEPS_PER_EPOCH, memory_console, plain_config, table_rule, tiny_config
 from wukong_jax.config.mesh import MeshConfig, PlacementRule
 from wukong_jax.config.optimizer import TableRule, TablesConfig
 from wukong_jax.config.run import RunConfig
+from wukong_jax.data.store import open_store
 from wukong_jax.embeddings.relayout import logical_rows
+from wukong_jax.training import loop, run
 from wukong_jax.training.checkpoint import Checkpoints
 from wukong_jax.training.program import Program, build_program
 from wukong_jax.training.relayout import layout_json, saved_layout
+from wukong_jax.training.run import evaluate_all, load_best, train
 from wukong_jax.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -47,6 +50,7 @@ CASES = {
         mesh(4, 2, "rows", dense="fsdp"),
         mesh(2, 4, "rows", dense="tensor"),
     ),
+    "4 to 2, rows that fill up alike": ("lazy adam", mesh(4, 1, "dealt_rows"), mesh(2, 1, "dealt_rows")),
     "8 to 3": ("lazy adam", mesh(8, 1, "dealt_rows"), mesh(3, 1, "rows")),
     "rows to columns": ("lazy adam", mesh(4, 1, "rows"), mesh(2, 2, "columns")),
     "columns to 1": ("rowwise_adagrad", mesh(4, 1, "columns"), one_device()),
@@ -136,3 +140,29 @@ def test_the_first_state_does_not_depend_on_the_mesh():
         found = in_order(other, other.init())
         for name, values in expected.items():
             np.testing.assert_allclose(found[name], values, rtol=1e-6, err_msg=name)
+
+
+def test_a_run_goes_on_elsewhere_and_ends_with_the_best_checkpoint_from_before(tiny_store, tmp_path, monkeypatch):
+    """The first evaluation is the best; the run then goes on with other devices, and its record is of that one."""
+    scores = iter((0.9, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(loop, "monitored", lambda metrics, monitor: next(scores))
+    monkeypatch.setattr(run, "draw_curves", lambda *arguments: None)
+    config = plain_config(tiny_store, epochs=3)
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            dataclasses.replace(config, mesh=mesh(4, 1, "dealt_rows")), tmp_path, memory_console(), on_evaluation=stop
+        )
+    record = train(dataclasses.replace(config, mesh=mesh(2, 1, "rows")), tmp_path, memory_console())
+    assert (record["best_step"], record["steps"]) == (STEPS_PER_EPOCH, 3 * STEPS_PER_EPOCH)
+    assert record["devices"] == 2
+
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    program, best = load_best(tmp_path, pytest.fail)
+    assert (program.mesh.size, best.step) == (1, STEPS_PER_EPOCH)
+    results = evaluate_all(program, open_store(tiny_store), best.state)
+    for name, value in record["results"]["test"].items():
+        assert results["test"][name] == pytest.approx(value, rel=1e-5)

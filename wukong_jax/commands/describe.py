@@ -27,8 +27,8 @@ class DescribeOptions(RunArguments):
     """Print one JSON object instead of tables."""
     mesh: str | None = None
     """Devices as data x model, such as 8x16: where each table would lie, and what each device would hold and send."""
-    hardware: Literal["h100", "h200", "a100", "cpu"] = "h100"
-    """Devices that the plan of --mesh is for; a training run takes those that it finds."""
+    hardware: Literal["h100", "h200", "a100", "cpu"] | None = None
+    """Devices that the plan of a mesh is for, h100 if not given; a training run takes those that it finds."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,19 +39,23 @@ def main(arguments: Sequence[str]) -> int:
     from wukong_jax.scaling.flops import describe_cost
 
     run = options.run if options.mesh is None else _on_mesh(options.run, options.mesh)
-    cost = describe_cost(run)
-    plan = None if options.mesh is None else _planned(run, cost, options.hardware)
+    if options.hardware is not None and run.mesh.devices == 1:
+        raise ConfigError(f"--hardware: received {options.hardware!r}, which is for a plan; add --mesh, such as 8x16")
+    cost, hardware = describe_cost(run), options.hardware or "h100"
+    plan = _planned(run, cost, hardware) if options.mesh is not None or run.mesh.devices > 1 else None
     if options.json:
         print(json.dumps(_plain(options.run, cost) | ({} if plan is None else {"mesh": _plain_plan(run, *plan)})))
         return 0
     console = rich.console.Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 120)  # a file or a pipe cuts no line
     _print_cost(console, run, cost)
     if plan is None:
         _print_tables(console, cost)
         for name, size in _named_memory(run, cost).items():
             console.print(f"{name}: {size / 2**20:,.1f} MiB")
     else:
-        _print_plan(console, run, *plan, options.hardware)
+        _print_plan(console, run, *plan, hardware)
     return 0
 
 

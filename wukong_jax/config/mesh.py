@@ -51,6 +51,11 @@ class MeshConfig:
         """Check sizes; raises `ConfigError`."""
         for name in ("data", "model", "dense_min_parameters", "exchange_capacity"):
             check_positive(f"mesh.{name}", getattr(self, name))
+        if self.dense != "replicated" and self.model == 1 and self.data > 1:
+            raise ConfigError(
+                f"mesh.dense: received {self.dense!r}, which splits along the model axis, and mesh.model=1; "
+                f"use for example --mesh.data {max(self.data // 2, 1)} --mesh.model 2"
+            )
 
     @property
     def devices(self) -> int:

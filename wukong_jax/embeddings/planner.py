@@ -6,6 +6,7 @@ The model takes the rates of data sheets and rough latencies: it ranks placement
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, get_args
 
@@ -176,9 +177,9 @@ def choices_of(config: RunConfig, specs: TableSpecs, hardware: Hardware) -> tupl
 
 
 def hardware_of(device: jax.Device) -> Hardware:
-    """The preset whose name is in the device's kind; for other accelerators the rates of an H100 and any memory."""
-    kind = f"{device.device_kind} {device.platform}".lower()
-    found = [preset for name, preset in PRESETS.items() if name in kind]
+    """The preset named in the device's kind; for other accelerators the rates of an H100 and any memory."""
+    words = re.split(r"[^a-z0-9]+", f"{device.device_kind} {device.platform}".lower())
+    found = [preset for name, preset in PRESETS.items() if name in words]
     return found[0] if found else dataclasses.replace(PRESETS["h100"], name=device.device_kind, memory=math.inf)
 
 

@@ -16,6 +16,7 @@ from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
 from wukong_jax.embeddings.planner import placements_of
 from wukong_jax.embeddings.sharded import OverMesh
 from wukong_jax.embeddings.table_ops import ONE_DEVICE, TableOps
+from wukong_jax.errors import ConfigError
 from wukong_jax.models.registry import build_model, table_specs
 from wukong_jax.ops.layout import Layout, traced_on
 from wukong_jax.ops.platform import check_implementation, compiler_options
@@ -26,6 +27,8 @@ from wukong_jax.training.optim import dense_optimizer
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings, state_rules
 from wukong_jax.training.state import TrainState, init_state
 from wukong_jax.training.step import make_eval_step, make_train_step
+
+ON_ONE_DEVICE = ("cpu_kernel", "mosaic_gpu", "tpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,11 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
     if isinstance(config.model, WukongConfig):
         check_implementation(config.model.implementation, config.model.dtype, platform)
+        if mesh.size > 1 and config.model.implementation in ON_ONE_DEVICE:
+            raise ConfigError(
+                f"model.implementation: received {config.model.implementation!r} and a mesh of {mesh.size} devices, "
+                "over which XLA cannot split its kernels; use 'auto'"
+            )
     slot, options = uses_slot(config, platform), compiler_options(platform)
     operations: TableOps = ONE_DEVICE if mesh.size == 1 else OverMesh(mesh, config.mesh)
     traced = functools.partial(_traced_on, Layout(mesh, config.mesh))

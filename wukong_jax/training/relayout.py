@@ -50,16 +50,17 @@ class SavedLayout:
         wanted = self.program.state_shardings
         old, new = self.plan, self.program.plan
         move = jax.jit(functools.partial(_moved, old, new), out_shardings=wanted.tables)
-        tables = move(state.tables)
+        tables = jax.block_until_ready(move(state.tables))
         slots: dict[str, dict[str, Any]] = {stack.name: {} for stack in new.row_sparse}
         for name in dict.fromkeys(name for stack in state.slots.values() for name in stack):
             arrays = {stack: found[name] for stack, found in state.slots.items() if name in found}
             there = {stack: found[name] for stack, found in wanted.slots.items() if name in found}
             of_slot = jax.jit(functools.partial(_moved, old, new), out_shardings=there)
-            for stack, array in of_slot(arrays).items():
+            for stack, array in jax.block_until_ready(of_slot(arrays)).items():
                 slots[stack][name] = array
         moments = jax.jit(self._moments, out_shardings=wanted.opt_state)
-        return dataclasses.replace(state, tables=tables, slots=slots, opt_state=moments(state.opt_state))
+        converted = dataclasses.replace(state, tables=tables, slots=slots, opt_state=moments(state.opt_state))
+        return jax.block_until_ready(converted)
 
     def _state(self, rows_of: Any) -> TrainState:
         """This program's abstract state with the saved layout's tables, whose arrays have no sharding yet."""
@@ -102,10 +103,14 @@ def saved_layout(program: Program, saved: Mapping[str, Any]) -> SavedLayout | No
     layout = saved.get("layout", {"placements": None, "devices": 1})
     placements: dict[str, Placement] | None = layout["placements"]
     plan = plan_embeddings(config.batch_schema, specs, config.tables, placements, layout["devices"])
-    same = [(stack.name, stack.tables, stack.placement, stack.stored_rows) for stack in plan.stacks] == [
-        (stack.name, stack.tables, stack.placement, stack.stored_rows) for stack in program.plan.stacks
-    ]
+    same = [_places(stack) for stack in plan.stacks] == [_places(stack) for stack in program.plan.stacks]
     return None if same else SavedLayout(program, plan)
+
+
+def _places(stack: Stack) -> tuple[Any, ...]:
+    """What decides where each value of a stack is stored; the order of dealt rows follows from the devices."""
+    devices = stack.devices if stack.placement == "dealt_rows" else None
+    return stack.name, stack.tables, stack.placement, stack.stored_rows, devices
 
 
 def _moved(old: EmbeddingPlan, new: EmbeddingPlan, arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -63,7 +63,7 @@ def train(
     would overwrite one without `force`; `StoppedBySignal` if a signal ended it early. The processes of a job call it
     together; process 0 alone writes.
     """
-    _check_same_everywhere(config)
+    _check_same_everywhere(config, str(folder.resolve()), fresh, force)
     anew: bool = lead(lambda: _starts_anew(config, folder, fresh, force))
     if not anew and lead(lambda: _is_finished(config, folder, console)):
         return next(read_records(folder / RECORD_FILE))
@@ -98,13 +98,19 @@ def _starts_anew(config: RunConfig, folder: pathlib.Path, fresh: bool, force: bo
     return anew
 
 
-def _check_same_everywhere(config: RunConfig) -> None:
-    """Raise `ConfigError` unless all processes of a job were given the same settings."""
-    hashes = exchange(config.hash)
+def _check_same_everywhere(config: RunConfig, *options: str | bool) -> None:
+    """Raise `ConfigError` unless all processes of a job were given the same settings, folder and other options."""
+    given = exchange(lambda: [config.hash(), *options])
 
     def compare() -> None:
-        if hashes[process_index()] != hashes[0]:
-            raise ConfigError("this process was given other settings than process 0; start all with the same command")
+        if given[process_index()] != given[0]:
+            shown = (
+                "" if given[process_index()][0] != given[0][0] else f" ({given[process_index()][1:]}, {given[0][1:]})"
+            )
+            raise ConfigError(
+                f"this process was given other settings, or another run folder, than process 0{shown}; start all with "
+                "the same command in the same folder"
+            )
 
     exchange(compare)
 
@@ -150,7 +156,8 @@ def _train_here(
             display.close()
             events.close()
         checkpoints.wait()
-        best = checkpoints.restore_best(program.abstract_state(), progress.best_step, _warner(console))
+        as_saved = functools.partial(saved_layout, program)
+        best = checkpoints.restore_best(program.abstract_state(), progress.best_step, _warner(console), as_saved)
         if best is None:
             raise CheckpointError(f"{folder / CHECKPOINTS} has no whole checkpoint left; run the same command again")
         results = evaluate_all(program, store, best.state)
