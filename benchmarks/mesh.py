@@ -93,7 +93,8 @@ def main() -> None:
     for cell in select(grid(gpu=False), words):
         with_mesh, plain = measure(cell, options.rounds, options.steps)
         shown = [f"{statistics.median(r):,.0f} ({min(r):,.0f} to {max(r):,.0f})" for r in (with_mesh, plain)]
-        print(f"| {cell.label} | {shown[0]} | {shown[1]} | {statistics.median(with_mesh) / statistics.median(plain):.3f} |")
+        ratio = statistics.median(with_mesh) / statistics.median(plain)
+        print(f"| {cell.label} | {shown[0]} | {shown[1]} | {ratio:.3f} |")
 
 
 if __name__ == "__main__":
