@@ -76,7 +76,7 @@ class Workplace:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_runs(_share_programs):
+def _quick_runs(_share_programs, compile_quickly):
     """Evaluations are compiled once, and no learning curves are drawn: the tiny runs would spend their time there."""
     patch = pytest.MonkeyPatch()
     patch.setattr(run, "build_program", compiled_with_shared_evaluation)

@@ -131,7 +131,9 @@ def test_bins_of_rare_positives_that_stop_being_rare_are_not_biased(rng):
     assert abs(compute_auc(state) - roc_auc_score(labels, logits)) < 5e-6
 
 
-@pytest.mark.parametrize("shards", [2, 3, 7])
+@pytest.mark.parametrize(
+    "shards", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(7, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", ["normal", "half of them tied", "spread growing off centre"])
 def test_merged_shards_equal_the_single_stream(name, shards, rng):
     logits, labels = distribution(name, 60_000, rng)

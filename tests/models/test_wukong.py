@@ -160,7 +160,7 @@ def test_dropout_acts_in_training_only(set_up):
         np.testing.assert_array_equal(setup.logits(), plain)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_blocks_work_alone_on_arrays(dtype, rng):
     """As in a notebook: init and apply on [B, n, d]; the numbers are those of the oracle's parts."""
     x = jnp.asarray(rng.normal(size=(3, 5, 4)), jnp.float32)

@@ -134,7 +134,7 @@ def test_the_same_input_gives_the_same_bits_and_vmap_is_a_loop(rng):
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_another_type_is_refused_by_name_and_served_in_another_way_by_auto(rng, dtype):
     with jax.enable_x64(True):
         x, y = jnp.asarray(rng.normal(size=(3, 4, 5)), dtype), jnp.asarray(rng.normal(size=(4, 2)), dtype)

@@ -70,7 +70,7 @@ def check(kernel, arrays, d_out, tolerance):
     assert relative_error(results[-1], references[-1]) < 1e-6
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES[:2], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[2:])])
 def test_mosaic_gpu_kernels_agree_with_numpy(rng, shape, monkeypatch):
     monkeypatch.setattr(fm_mosaic_gpu, "EXAMPLES", 2)
     monkeypatch.setattr(fm_mosaic_gpu, "BLOCKS", 4)

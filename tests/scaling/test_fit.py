@@ -275,6 +275,7 @@ def test_a_flat_curve_does_not_determine_the_exponent():
     assert found.gain().value == 0
 
 
+@pytest.mark.slow
 def test_hubers_interval_of_a_flat_curve_holds_zero():
     rng = np.random.default_rng(5)
     x = np.geomspace(1, 64, 7)

@@ -106,7 +106,11 @@ def in_order(of: Program, state: TrainState) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("8 to 3", "rows to columns", "columns to 1", "dense, 8 to 1")
+EVERY_CASE = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
+
+
+@pytest.mark.parametrize("case", EVERY_CASE)
 def test_a_checkpoint_goes_on_elsewhere(case: str, tmp_path: pathlib.Path):
     tables, saved_on, restored_on = CASES[case]
     before, after = program(tables, saved_on), program(tables, restored_on)

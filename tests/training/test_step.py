@@ -125,7 +125,10 @@ def test_row_sparse_sgd_equals_dense_sgd(deduplicate):
     assert np.abs(found[first : first + 3] - before[stack.name][first : first + 3]).min() > 1e-4
 
 
-@pytest.mark.parametrize("model", [DROPPING, LINEAR], ids=["dropout and BatchNorm", "without"])
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(DROPPING, id="dropout and BatchNorm"), pytest.param(LINEAR, id="without", marks=pytest.mark.slow)],
+)
 def test_progressive_metrics_are_those_of_the_state_before_the_step(model):
     prog = program(model, progressive=True)
     state = run(prog, start(prog), [batch(1), batch(2)])  # running statistics that differ from the start
