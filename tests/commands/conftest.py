@@ -2,12 +2,13 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 import pytest
 
-from tests.tiny import compiled, memory_console, plain_config, tiny_config
+from tests.tiny import compiled, compiled_with_shared_evaluation, memory_console, plain_config, tiny_config
 from wukong_jax.cli import main
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.store import Store, open_store
@@ -61,6 +62,16 @@ def _share_programs():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def quick_runs(_share_programs: None) -> Iterator[None]:
+    """Evaluations are compiled once, and no learning curves are drawn: the tiny runs would spend their time there."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(run, "build_program", compiled_with_shared_evaluation)
+    patch.setattr(run, "draw_curves", lambda *arguments: None)
+    yield
     patch.undo()
 
 

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import pathlib
 import shutil
 import statistics
 
@@ -12,63 +11,23 @@ import numpy as np
 import pytest
 
 from benchmarks.results import rewritten
-from tests.tiny import before_step, compiled_with_shared_evaluation, plain_config, send_sigterm, write_store
-from wukong_jax.cli import main
+from tests.commands.comparison import SEEDS, Comparison
+from tests.tiny import before_step, compiled_with_shared_evaluation, send_sigterm, write_store
 from wukong_jax.comparison.records import portable, protocol, save_record
 from wukong_jax.config.codec import from_plain
-from wukong_jax.config.models import FactorizationMachineConfig
 from wukong_jax.config.optimizer import TablesConfig
 from wukong_jax.config.run import RunConfig
-from wukong_jax.config.source import run_source
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import DataError
 from wukong_jax.training import data as run_data
 from wukong_jax.training import run
 
-SEEDS = 3
-
-
-class Workplace:
-    """A folder with a store, a base config, two other models beside it, and the folders that compare writes."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder, self.records = folder, folder / "results"
-        self.store = write_store(folder / "store").path
-        self.base = plain_config(self.store, epochs=2)
-        self.write("base", self.base, folder)
-        self.write("fm_tiny", dataclasses.replace(self.base, model=FactorizationMachineConfig(width=2)))
-        (rule,) = self.base.tables.rules
-        slow = TablesConfig((dataclasses.replace(rule, learning_rate=1e-3),))
-        self.write("slow_tiny", dataclasses.replace(self.base, tables=slow))
-
-    def write(self, name: str, config: RunConfig, folder: pathlib.Path | None = None) -> pathlib.Path:
-        path = (folder or self.folder / "baselines") / f"{name}.py"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(run_source(dataclasses.replace(config, name="tiny" if folder else name), "A test's."))
-        return path
-
-    def compare(self, *extra: object, models: tuple[str, ...] = ("fm", "slow"), seeds: int = SEEDS) -> int:
-        folders = ["--runs", self.folder / "runs", "--records", self.records]
-        words = ["--config", self.folder / "base.py", "--models", *models, "--seeds", seeds, *folders, *extra]
-        return main(["compare", *map(str, words)])
-
-    def files(self) -> list[dict]:
-        return [json.loads(path.read_text()) for path in sorted(self.records.glob("*.jsonl"))]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_runs(_share_programs, compile_quickly):
-    """Evaluations are compiled once, and no learning curves are drawn: the tiny runs would spend their time there."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(run, "build_program", compiled_with_shared_evaluation)
-    patch.setattr(run, "draw_curves", lambda *arguments: None)
-    yield
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory, _quick_runs):
-    place = Workplace(tmp_path_factory.mktemp("compare"))
+def compared(tmp_path_factory, quick_runs):
+    place = Comparison(tmp_path_factory.mktemp("compare"))
     assert place.compare() == 0
     return place
 
@@ -76,7 +35,7 @@ def compared(tmp_path_factory, _quick_runs):
 @pytest.fixture
 def place(compared, tmp_path):
     """A copy of the finished comparison that a test may spoil; the store stays where it was."""
-    copy = Workplace.__new__(Workplace)
+    copy = Comparison.__new__(Comparison)
     copy.folder, copy.records, copy.store, copy.base = tmp_path, tmp_path / "results", compared.store, compared.base
     for name in ("runs", "results", "baselines"):
         shutil.copytree(compared.folder / name, tmp_path / name)

@@ -118,8 +118,26 @@ def test_every_preset_can_be_named():
         ),
         (["--mesh", "128"], "--mesh: received '128', expected the devices as data x model, such as 8x16"),
         (["--mesh", "0x2"], "mesh.data: received 0, expected a number above 0"),
+        (["--hardware", "h200"], "--hardware: received 'h200', which is for a plan; add --mesh, such as 8x16"),
     ],
 )
 def test_a_mesh_that_cannot_be_is_an_error_with_exit_code_2(capsys, arguments, message):
     assert main(["describe", "--config", CONFIG, *BATCH, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_configs_own_mesh_is_planned_too(capsys):
+    by_option = described(capsys, "--mesh", "8x16", "--hardware", "h200")
+    by_config = described(capsys, "--mesh.data", "8", "--mesh.model", "16", "--hardware", "h200")
+    assert by_config["mesh"] == by_option["mesh"]
+    assert "mesh" not in described(capsys)
+
+
+def test_nothing_is_cut_where_no_terminal_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["describe", "--config", CONFIG, *BATCH, "--mesh", "8x16"]) == 0
+    shown = capsys.readouterr().out
+    tables = load_config_file(pathlib.Path(CONFIG)).batch_schema.id_features
+    assert {f"{table.vocabulary_size:,}" for table in tables} <= set(shown.split())
+    assert {"dealt_rows", "replicated"} <= set(shown.split())
+    assert "…" not in shown

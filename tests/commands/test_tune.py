@@ -12,116 +12,30 @@ import jax.numpy as jnp
 import optuna
 import pytest
 
+from tests.commands.search import Search, crash, interrupt
 from tests.tiny import compiled_with_shared_evaluation, plain_config, send_sigterm, write_store
-from wukong_jax.cli import main
 from wukong_jax.config.command_line import load_config_file
-from wukong_jax.config.run import RunConfig
-from wukong_jax.config.source import run_source
 from wukong_jax.training import run
 from wukong_jax.tuning import study as tuning
 
-SPACE = """
-import dataclasses
-from wukong_jax.errors import ConfigError
-from wukong_jax.config.optimizer import TablesConfig
-
-def suggest(trial, config):
-    rate = trial.suggest_float("table_rate", 1e-4, 1.0, log=True)
-    batch = trial.suggest_categorical("batch", [8, 16])
-    rules = tuple(dataclasses.replace(rule, learning_rate=rate) for rule in config.tables.rules)
-    train = dataclasses.replace(config.train, batch_size=batch)
-    {extra}
-    return dataclasses.replace(config, tables=dataclasses.replace(config.tables, rules=rules), train=train)
-{more}
-"""
-
-
-class Workplace:
-    """A config, a space and the folders of a search."""
-
-    def __init__(self, folder: pathlib.Path, store: pathlib.Path) -> None:
-        self.folder, self.storage, self.config = folder, folder / "tune.db", folder / "tiny.py"
-        self.base = plain_config(store, epochs=2)
-        self.write_config(self.base)
-        self.write_space()
-
-    def write_config(self, config: RunConfig) -> None:
-        self.config.write_text(run_source(config, "A test's."))
-
-    def write_space(self, extra: str = "", more: str = "") -> None:
-        (self.folder / "space.py").write_text(SPACE.format(extra=extra, more=more))
-
-    def tune(self, *extra: object, trials: int = 3) -> int:
-        files = ["--config", self.config, "--space", self.folder / "space.py", "--storage", self.storage]
-        words = [*files, "--runs", self.folder / "runs", "--trials", trials, *extra]
-        return main(["tune", *map(str, words)])
-
-    @property
-    def runs(self) -> pathlib.Path:
-        return self.folder / "runs" / "tune" / "tiny-space"
-
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{self.storage}")
-        try:
-            return optuna.load_study(study_name="tiny-space", storage=storage).trials
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-
-    def facts(self) -> list[tuple]:
-        return [(t.number, t.state.name, t.params, t.value, t.intermediate_values) for t in self.trials()]
-
-    def with_checkpoints(self) -> set[str]:
-        return {path.parent.name for path in self.runs.glob(f"*/{run.CHECKPOINTS}")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_runs(_share_programs, compile_quickly):
-    """Evaluations are compiled once, and no learning curves are drawn: the tiny runs would spend their time there."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(run, "build_program", compiled_with_shared_evaluation)
-    patch.setattr(run, "draw_curves", lambda *arguments: None)
-    yield
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
 @pytest.fixture
 def place(tmp_path, tiny_store):
-    return Workplace(tmp_path, tiny_store)
+    return Search(tmp_path, tiny_store)
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory, tiny_store, _quick_runs):
+def searched(tmp_path_factory, tiny_store, quick_runs):
     """Four trials, left alone."""
-    place = Workplace(tmp_path_factory.mktemp("tune"), tiny_store)
+    place = Search(tmp_path_factory.mktemp("tune"), tiny_store)
     assert place.tune("--out", place.folder / "best.py", trials=4) == 0
     return place
 
 
 def states(place):
     return [trial.state.name for trial in place.trials()]
-
-
-def interrupt(monkeypatch, act, at):
-    """Act just before the given step of the search's training, counted over all of its runs."""
-    taken = []
-
-    def build(config, steps):
-        program = compiled_with_shared_evaluation(config, steps)
-
-        def train_step(state, batch):
-            taken.append(1)
-            if len(taken) == at:
-                act()
-            return program.train_step(state, batch)
-
-        return dataclasses.replace(program, train_step=train_step)
-
-    monkeypatch.setattr(run, "build_program", build)
-
-
-def crash():
-    raise RuntimeError("power cut")
 
 
 def test_validation_chooses_and_scores_are_those_of_the_runs(searched):
@@ -429,7 +343,7 @@ def test_a_file_without_suggest_is_no_space(place, capsys):
 
 
 def test_another_config_in_the_same_study_is_refused(searched, capsys, tmp_path):
-    other = Workplace(tmp_path, pathlib.Path(searched.base.data.store))
+    other = Search(tmp_path, pathlib.Path(searched.base.data.store))
     other.write_config(dataclasses.replace(searched.base, train=dataclasses.replace(searched.base.train, epochs=3)))
     shutil.copy(searched.storage, other.storage)
     assert other.tune() == 2

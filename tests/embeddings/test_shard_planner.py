@@ -249,6 +249,8 @@ def test_items_of_sequences_stay_in_order(request):
         ("NVIDIA H200", "gpu", "h200", 141e9),
         ("NVIDIA A100-SXM4-80GB", "gpu", "a100", 80e9),
         ("TPU v5e", "tpu", "TPU v5e", math.inf),
+        ("NVIDIA GH200 480GB", "gpu", "NVIDIA GH200 480GB", math.inf),
+        ("NVIDIA A1000", "gpu", "NVIDIA A1000", math.inf),
     ],
 )
 def test_hardware_is_that_of_the_devices(kind, platform, name, memory):

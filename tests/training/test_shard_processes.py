@@ -322,14 +322,16 @@ def test_a_mesh_without_devices_of_every_process_is_refused(job):
 
 
 @pytest.mark.slow
-def test_other_settings_for_another_process_are_refused(job):
-    def with_other_seed(process, port):
+@pytest.mark.parametrize("option", ["--train.seed", "--run-dir"])
+def test_other_settings_or_another_folder_for_another_process_are_refused(job, option):
+    def with_its_own(process, port):
         options, environment = by_hand(process, port)
-        return [*options, "--train.seed", str(process)], environment
+        value = str(job.folder / f"refused{process}") if option == "--run-dir" else str(process)
+        return [*options, option, value], environment
 
-    ended = job.run(job.folder / "refused", launch=with_other_seed)
+    ended = job.run(job.folder / "refused", launch=with_its_own)
     assert [process.code for process in ended] == [2, 2]
-    assert "process 1: this process was given other settings than process 0" in ended[0].errors
+    assert "process 1: this process was given other settings, or another run folder, than process 0" in ended[0].errors
 
 
 @pytest.mark.slow

@@ -116,6 +116,13 @@ def test_hidden_layers_are_split_in_pairs_by_outputs_and_inputs():
     }
 
 
+def test_kernels_that_cannot_be_split_are_refused_on_several_devices():
+    config = tiny_config(pathlib.Path("none"))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, implementation="cpu_kernel"))
+    with pytest.raises(ConfigError, match=r"received 'cpu_kernel' and a mesh of 2 devices.*use 'auto'"):
+        build_program(dataclasses.replace(config, mesh=MeshConfig(2)), 1)
+
+
 def program_on(mesh, tables, head=SMALL):
     config = tiny_config(pathlib.Path("none"))
     model = dataclasses.replace(config.model, head=head)
