@@ -4,12 +4,13 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.tiny import table_rule, tiny_config
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.mesh import MeshConfig, PlacementRule
 from wukong_jax.errors import ConfigError
+from wukong_jax.ops.layout import Layout, gathered, traced_on
 from wukong_jax.training.optim import parameter_path
 from wukong_jax.training.program import build_program
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings
@@ -93,6 +94,15 @@ def test_large_kernels_and_their_moments_are_split_along_the_model_axis():
     for path, spec in specs(program, state.opt_state).items():
         name = path.rpartition("params/")[2]
         assert spec == (found[name] if name in found else PartitionSpec()), path
+
+
+@pytest.mark.parametrize(("dense", "whole"), [("fsdp", True), ("tensor", False), ("replicated", False)])
+def test_parameters_stored_in_parts_are_put_together_for_use_under_fsdp_only(dense, whole):
+    config = MeshConfig(2, 2, dense=dense)
+    mesh = make_mesh(config)
+    split = jax.device_put(jnp.ones((4, 8)), NamedSharding(mesh, PartitionSpec("model")))
+    with traced_on(Layout(mesh, config)):
+        assert jax.jit(lambda x: 2 * gathered(x))(split).sharding.is_fully_replicated == whole
 
 
 def test_hidden_layers_are_split_in_pairs_by_outputs_and_inputs():
