@@ -12,7 +12,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
 from typing import Any, Literal
 
 import rich.console
@@ -25,6 +24,7 @@ from wukong_jax.scaling.sweep_plan import PlannedRun
 from wukong_jax.scaling.sweep_processes import Worker, start_worker
 from wukong_jax.scaling.sweep_records import Known, failure_path
 from wukong_jax.scaling.sweep_worker import STOPPED, TAKEN
+from wukong_jax.signals import signals_to
 from wukong_jax.training.data import data_path, obtain_data
 from wukong_jax.training.loop import FALLING
 from wukong_jax.training.record import read_records
@@ -227,14 +227,10 @@ def _noted_signals() -> Iterator[list[int]]:
     """Inside the block, SIGTERM and SIGINT are noted in the list; a second one ends the workers at once."""
     noted: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int) -> None:
         noted.append(number)
         if len(noted) > 1:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signals_to(note):
         yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,13 +2,11 @@
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any
 
 from wukong_jax.agreement import exchange, process_count
+from wukong_jax.signals import signals_to
 
 ASK_SECONDS = 1.0
 """About how often the processes of a job ask each other whether a signal has arrived."""
@@ -29,20 +27,8 @@ class StoppedBySignal(Exception):
 def caught_signals() -> Iterator[list[int]]:
     """Inside the block, SIGTERM and SIGINT are noted in the list; a second one acts as usual."""
     caught: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        for known, handler in before.items():
-            signal.signal(known, handler)
-
-    if threading.current_thread() is threading.main_thread():  # elsewhere, whoever runs us handles signals
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signals_to(caught.append, once=True):
         yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Stop:
