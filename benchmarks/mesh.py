@@ -11,7 +11,6 @@ import functools
 import pathlib
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side.batches import make_batches
 from benchmarks.side_by_side.cells import Cell, grid, select
+from benchmarks.side_by_side.in_turn import rates_in_turn, shown
 from benchmarks.side_by_side.run_config import make_config
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
@@ -63,20 +63,10 @@ def measure(cell: Cell, rounds: int, steps: int) -> tuple[list[float], list[floa
     ]
     program = build_program(config, 10**6)
     plain, state = without_mesh(config, 10**6)
-    steps_of: tuple[Callable[..., Any], Callable[..., Any]] = (program.train_step, plain)
-    states = [program.init(), state]
-    rates: tuple[list[float], list[float]] = ([], [])
-    for number in range(-1, rounds):  # the first round compiles and warms up
-        for place in (0, 1) if number % 2 else (1, 0):
-            step, state = steps_of[place], states[place]
-            start = time.perf_counter()
-            for i in range(steps):
-                state = step(state, batches[i % BATCHES])
-            jax.block_until_ready(state)
-            states[place] = state
-            if number >= 0:
-                rates[place].append(steps * cell.batch / (time.perf_counter() - start))
-    return rates
+    first, second = rates_in_turn(
+        [(program.train_step, program.init()), (plain, state)], batches, cell.batch, rounds, steps
+    )
+    return first, second
 
 
 def main() -> None:
@@ -92,9 +82,8 @@ def main() -> None:
     words = tuple(f"{cell} train float32 rowwise_adagrad" for cell in options.cells)
     for cell in select(grid(gpu=False), words):
         with_mesh, plain = measure(cell, options.rounds, options.steps)
-        shown = [f"{statistics.median(r):,.0f} ({min(r):,.0f} to {max(r):,.0f})" for r in (with_mesh, plain)]
         ratio = statistics.median(with_mesh) / statistics.median(plain)
-        print(f"| {cell.label} | {shown[0]} | {shown[1]} | {ratio:.3f} |")
+        print(f"| {cell.label} | {shown(with_mesh)} | {shown(plain)} | {ratio:.3f} |")
 
 
 if __name__ == "__main__":

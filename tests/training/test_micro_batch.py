@@ -175,6 +175,15 @@ def test_what_does_not_divide_the_batch_is_refused():
         build_program(run_config(micro_batch=7), 1)
 
 
+@pytest.mark.parametrize("size", [None, ROWS])
+def test_rows_are_not_looked_up_ahead_of_the_only_part(size: int | None):
+    config = dataclasses.replace(run_config(micro_batch=size), mesh=MeshConfig(lookup_ahead=True))
+    with pytest.raises(
+        ConfigError, match=rf"mesh\.lookup_ahead: .*micro_batch={size}.* divisor of the batch of {ROWS}"
+    ):
+        build_program(config, 10)
+
+
 @pytest.mark.parametrize("place", ["head", "fmb_mlp", "layers"])
 def test_batch_norm_in_parts_is_refused(place):
     mlp = MLPConfig((4,), batch_norm=True)

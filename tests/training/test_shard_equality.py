@@ -84,6 +84,13 @@ CASES = {
         MeshConfig(4, 1, SMALL_ITEM),
         8,
     ),
+    "each table elsewhere, in parts looked up ahead": (
+        "wukong",
+        "row_sparse",
+        "rowwise_adagrad",
+        MeshConfig(4, 1, SMALL_ITEM, lookup_ahead=True),
+        8,
+    ),
     "dense rows, tensor": ("wukong", "dense", "adam", mesh(4, 2, "rows", dense="tensor"), None),
     "dense columns, fsdp": ("wukong", "dense", "adam", mesh(2, 2, "columns", dense="fsdp"), None),
     "dense replicated": ("wukong", "dense", "adam", mesh(8, 1, "replicated"), None),
@@ -159,7 +166,14 @@ def slots(program: Program, state: TrainState) -> dict[str, dict[str, np.ndarray
     }
 
 
-SLOW = ("rows", "rows, tensor", "replicated", "dense columns, fsdp", "dense replicated")
+SLOW = (
+    "rows",
+    "rows, tensor",
+    "replicated",
+    "each table elsewhere, in parts",
+    "dense columns, fsdp",
+    "dense replicated",
+)
 EVERY_CASE = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
 
 
@@ -188,7 +202,7 @@ def test_nothing_of_a_split_tables_size_is_kept_on_a_device(case: str):
         assert table.addressable_shards[0].data.size * share == table.size
 
 
-@pytest.mark.parametrize("case", ["columns, fsdp", "each table elsewhere, in parts"])
+@pytest.mark.parametrize("case", ["columns, fsdp", "each table elsewhere, in parts looked up ahead"])
 def test_diagnostics_are_those_of_one_device(case: str):
     model, update, optimizer, on, part = CASES[case]
     one, expected = trained(model, update, optimizer, MeshConfig(), None)

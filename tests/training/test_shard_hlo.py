@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import pytest
@@ -143,3 +145,54 @@ def test_metrics_cost_a_few_collectives_for_all_of_a_batch():
         hlo = program.train_step.lower(program.abstract_state(), abstract_batch(program)).compile().as_text()
         counts[progressive] = len(find_collectives(hlo))
     assert counts[True] - counts[False] <= 12
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Those of a jaxpr, and of all that it calls."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in inner_jaxprs(equation):
+            yield from equations(inner)
+
+
+def inner_jaxprs(equation: Any) -> list[Any]:
+    found = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda value: hasattr(value, "jaxpr"))
+    return [getattr(value, "jaxpr", value) for value in found if hasattr(getattr(value, "jaxpr", value), "eqns")]
+
+
+def has(equation: Any, primitive: str) -> bool:
+    called = (inner for jaxpr in inner_jaxprs(equation) for inner in equations(jaxpr))
+    return primitive in {found.primitive.name for found in (equation, *called)}
+
+
+def waits_for_any(jaxpr: Any, equation: Any, others: list[Any]) -> bool:
+    """Whether an input of the equation comes, by whatever way, from one of the others."""
+    made_by = {variable: made for made in jaxpr.eqns for variable in made.outvars}
+    seen, left = set(), [equation]
+    while left:
+        for variable in left.pop().invars:
+            made = None if hasattr(variable, "val") else made_by.get(variable)
+            if made is not None and id(made) not in seen:
+                seen.add(id(made))
+                left.append(made)
+    return any(id(other) in seen for other in others)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_looked_up_ahead_a_parts_rows_and_the_pass_over_the_part_before_do_not_wait_for_each_other(ahead: bool):
+    config = config_of("dealt_rows", "sgd")
+    config = dataclasses.replace(
+        config,
+        train=dataclasses.replace(config.train, micro_batch=BATCH // 4),
+        mesh=dataclasses.replace(config.mesh, lookup_ahead=ahead),
+    )
+    program = build_program(config, 10)
+    step = program.train_step.trace(program.abstract_state(), abstract_batch(program)).jaxpr
+    (scan,) = (found for found in equations(step.jaxpr) if found.primitive.name == "scan" and has(found, "all_to_all"))
+    body = scan.params["jaxpr"].jaxpr
+    exchanges = [found for found in body.eqns if has(found, "all_to_all")]
+    products = [found for found in body.eqns if has(found, "dot_general")]
+    assert exchanges
+    assert products
+    assert not any(waits_for_any(body, exchange, products) for exchange in exchanges)
+    assert any(waits_for_any(body, product, exchanges) for product in products) == (not ahead)

@@ -46,6 +46,8 @@ class MeshConfig:
     further rounds."""
     exchange_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type in which rows and their gradients travel between devices; sums are taken in float32."""
+    lookup_ahead: bool = False
+    """Look the rows of a batch's next part up while the model works on this one; takes `train.micro_batch`."""
 
     def __post_init__(self) -> None:
         """Check sizes; raises `ConfigError`."""

@@ -31,11 +31,12 @@ LATER = (
     (("mesh",), "dense_min_parameters", 2**16),
     (("mesh",), "exchange_capacity", 1.5),
     (("mesh",), "exchange_dtype", "float32"),
+    (("mesh",), "lookup_ahead", False),
 )
 # A run may go on with other devices, its parts placed otherwise: the result is the same but for rounding, and for the
 # masks of dropout where `train.micro_batch` auto cuts batches on one device only.
 ANY_MESH = {"data": 1, "model": 1}
-PLACES = ("placements", "dense", "dense_min_parameters", "exchange_capacity")
+PLACES = ("placements", "dense", "dense_min_parameters", "exchange_capacity", "lookup_ahead")
 LABEL_MONITORS = ("auc", "logloss")
 
 

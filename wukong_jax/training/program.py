@@ -75,7 +75,12 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     objective = make_objective(config, plan)
     optimizer = dense_optimizer(config.optimizer, plan, total_steps)
     part_of = functools.partial(micro_batch_size, config, platform)
-    part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
+    part = part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
+    if config.mesh.lookup_ahead and part == config.train.batch_size:
+        raise ConfigError(
+            f"mesh.lookup_ahead: received True, but a batch is worked off whole with train.micro_batch="
+            f"{config.train.micro_batch!r}; set that to a divisor of the batch of {part}, its half for example"
+        )
     if isinstance(config.model, WukongConfig):
         check_implementation(config.model.implementation, config.model.dtype, platform)
         if mesh.size > 1 and config.model.implementation in ON_ONE_DEVICE:

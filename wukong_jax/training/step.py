@@ -16,7 +16,7 @@ from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.plan import EmbeddingPlan
 from wukong_jax.embeddings.table_ops import Rows, TableOps, Touched
 from wukong_jax.ops.layout import gathered
-from wukong_jax.training.micro_batch import has_setting, joined, split
+from wukong_jax.training.micro_batch import has_setting, joined, scan_parts, split
 from wukong_jax.training.objective import Objective
 from wukong_jax.training.optim import apply_scaled, schedule
 from wukong_jax.training.state import TrainState, make_inputs
@@ -43,7 +43,7 @@ def make_train_step(
         rows = batch.ids.shape[0]
         parts = objective.prepare(split(batch, rows // part_of(rows)), step_key(state))
         plan = objective.training_plan(parts.ids)
-        found = gradients(model, plan, objective, state, parts, operations)
+        found = gradients(model, plan, objective, state, parts, operations, ahead=config.mesh.lookup_ahead)
         progressive = state.progressive
         if progressive:
             scores = predict(model, plan, state, batch, operations) if training_differs else joined(found.logits)
@@ -106,8 +106,13 @@ def gradients(
     state: TrainState,
     parts: Batch,
     operations: TableOps,
+    *,
+    ahead: bool = False,
 ) -> Gradients:
-    """Gradients of the training loss of one step, summed over the parts [parts, examples of a part, ...] of a batch."""
+    """Gradients of the training loss of one step, summed over the parts [parts, examples of a part, ...] of a batch.
+
+    With `ahead` a part's rows are looked up beside the pass over the part before it.
+    """
     dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
     total_weight = objective.weight(parts)
     count = parts.ids.shape[0]
@@ -117,26 +122,28 @@ def gradients(
         outputs, batch_stats = forward(model, params, state.batch_stats, inputs, key)
         return objective.loss(outputs, inputs, part, key, total_weight), (outputs, batch_stats)
 
-    def work_off(part: Batch, key: jax.Array) -> Gradients:
+    def look_up(ids: jax.Array) -> dict[str, jax.Array]:
         with jax.named_scope("gather"):
-            rows = {stack.name: operations.gather(stack, state.tables[stack.name], part.ids) for stack in plan.stacks}
+            return {stack.name: operations.gather(stack, state.tables[stack.name], ids) for stack in plan.stacks}
+
+    def work_off(part: Batch, rows: dict[str, jax.Array], key: jax.Array) -> Gradients:
         differentiate = jax.value_and_grad(loss_of, argnums=(0, 1, 2), has_aux=True)
         (loss, (logits, stats)), found = differentiate(state.params, dense_tables, rows, part, key)
         params, tables, row_gradients = found
         return Gradients(loss, params, tables, row_gradients, logits, stats)
 
     if count == 1:
-        found = work_off(Batch(*(array[0] for array in parts)), step_key(state))
+        found = work_off(Batch(*(array[0] for array in parts)), look_up(parts.ids[0]), step_key(state))
         rows = {name: gradient[None] for name, gradient in found.rows.items()}
         return found._replace(rows=rows, logits=found.logits[None])
 
-    def add(sums: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-        found = work_off(item[0], jax.random.fold_in(step_key(state), item[1]))
+    def add(sums: Any, part: Batch, rows: dict[str, jax.Array], number: jax.Array) -> tuple[Any, Any]:
+        found = work_off(part, rows, jax.random.fold_in(step_key(state), number))
         summed = (found.loss, found.params, found.tables)
         return jax.tree.map(jnp.add, sums, summed), (found.rows, found.logits)
 
     zero = jax.tree.map(jnp.zeros_like, (total_weight, state.params, dense_tables))
-    (loss, params, tables), (rows, logits) = jax.lax.scan(add, zero, (parts, jnp.arange(count)))
+    (loss, params, tables), (rows, logits) = scan_parts(add, zero, parts, look_up, ahead=ahead)
     return Gradients(loss, params, tables, rows, logits, state.batch_stats)
 
 
