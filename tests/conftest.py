@@ -11,9 +11,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight devices of the one CPU, for the tests of meshes; what runs on one device takes the first.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 
-# Programs that tests start keep their compiled code for the other tests only.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="wukong_jax-tests-")
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+# What one test compiled is there for all others: for those of other workers, and in programs that tests start.
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it of the process that started them
+    cache = tempfile.mkdtemp(prefix="wukong_jax-tests-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    os.environ["XDG_CACHE_HOME"], os.environ["JAX_COMPILATION_CACHE_DIR"] = cache, f"{cache}/compiled"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jaxtyping
 

@@ -13,7 +13,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def run(program: str, **environment: str) -> list[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION")}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
+    }
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, env=kept | environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -32,14 +32,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Program:
-    """Starts train.py on one config, with a compilation cache so that starting anew is quick."""
+    """Starts train.py on one config."""
 
     def __init__(self, folder: pathlib.Path, maker: str, epochs: int) -> None:
         store = write_store(folder / "store", rows={"train": 1000, "valid": 100, "test": 100}).path
         self.config = folder / "config.py"
         self.config.write_text(CONFIG.format(maker=maker, store=str(store), epochs=epochs))
-        cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        self.environment = os.environ | cache | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+        self.environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
 
     def start(self, run: pathlib.Path) -> subprocess.Popen[str]:
         command = [sys.executable, "train.py", "--config", str(self.config), "--run-dir", str(run)]

@@ -113,16 +113,15 @@ def by_slurm(process: int, port: int) -> tuple[list[str], dict[str, str]]:
 
 
 class Job:
-    """Starts train.py in two processes, with a compilation cache so that starting again is quick."""
+    """Starts train.py in two processes."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
         self.store = str(write_store(folder / "store", rows=ROWS).path)
         (folder / "config.py").write_text(CONFIG_FILE)
-        cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        cache["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # most of the time goes into compiling
         own = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "STORE": self.store}
-        self.environment = os.environ | cache | own
+        own["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # most of the time goes into compiling
+        self.environment = os.environ | own
 
     def run(
         self, run: pathlib.Path, *options: str, sharded: bool = False, signalled: str = "", launch: Launch = by_hand
