@@ -1,3 +1,4 @@
+import math
 import re
 
 import pytest
@@ -14,6 +15,7 @@ from wukong_jax.config.models import (
 )
 from wukong_jax.config.optimizer import OptimizerConfig, ParameterRule, ScheduleConfig, TableRule, TablesConfig
 from wukong_jax.config.run import DataConfig, PlateauConfig, RunConfig, TrainConfig
+from wukong_jax.config.sequences import TrainingPart
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema
 from wukong_jax.errors import ConfigError
 
@@ -55,6 +57,10 @@ BAD = [
     (ScheduleConfig, {"warmup_steps": 1, "warmup_fraction": 0.1}, "warmup_steps and warmup_fraction", "keep one"),
     (ScheduleConfig, {"decay": "cosine", "epochs": 0}, "schedule.epochs", 0),
     (ScheduleConfig, {"epochs": 3}, "schedule.epochs: received 3", "decay='cosine'"),
+    (TrainingPart, {"users": 0.0}, "sequences.training.users", 0.0),
+    (TrainingPart, {"users": math.nan}, "sequences.training.users", math.nan),
+    (TrainingPart, {"last": 1}, "sequences.training.last", 1),
+    (TrainingPart, {"copies": 0}, "sequences.training.copies", 0),
     (OptimizerConfig, {"adam_b2": 1.0}, "optimizer.adam_b2", 1.0),
     (ParameterRule, {"pattern": "("}, "optimizer.rules", "'('"),
     (ParameterRule, {"pattern": ".*", "l2": -0.5}, "optimizer.rules: l2", -0.5),

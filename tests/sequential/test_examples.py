@@ -1,14 +1,15 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
 from tests.sequential.tiny_sequences import ITEMS, config, random_sequences, write
-from wukong_jax.config.sequences import SequencesConfig
+from wukong_jax.config.sequences import SequencesConfig, TrainingPart
 from wukong_jax.config.sequential import SASRecConfig
 from wukong_jax.data.pipeline import evaluation_batches, training_batches
 from wukong_jax.errors import DataError
-from wukong_jax.sequential.examples import all_users, as_examples
+from wukong_jax.sequential.examples import all_users, as_examples, training_part
 from wukong_jax.sequential.schema import SequenceSchema
 
 LENGTH = 5
@@ -49,6 +50,30 @@ def test_each_user_is_a_row_of_its_last_items_and_their_times(store, holdout, le
         np.testing.assert_array_equal(splits[name].take(slice(0, 1000)).ids, rows)
         chosen = np.array([3, 0, 3])
         np.testing.assert_array_equal(splits[name].take(chosen).ids, rows[chosen])
+
+
+@pytest.mark.parametrize("part", [TrainingPart(0.5), TrainingPart(last=3), TrainingPart(0.25, 4, 3)])
+def test_a_part_of_the_training_sequences_changes_training_alone(store, part):
+    whole = as_examples(store, config(store.path)).splits
+    splits = as_examples(store, config(store.path, sequences=SequencesConfig(cutoffs=(2,), training=part))).splits
+    for name in ("valid", "test"):
+        np.testing.assert_array_equal(splits[name].take(slice(0, 1000)).ids, whole[name].take(slice(0, 1000)).ids)
+    rows = splits["train"].take(slice(0, 1000)).ids
+    one, expected_rows = rows[: len(rows) // part.copies], set()
+    np.testing.assert_array_equal(rows, np.tile(one, (part.copies, 1)))
+    for user in range(store.sequences.num_users):
+        items = store.sequences.of(user)[:-2][-min(part.last or 10**6, LENGTH + 1) :].tolist()
+        expected_rows.add(tuple(items + [-1] * (LENGTH + 1 - len(items))))
+    assert {tuple(row) for row in one[:, : LENGTH + 1].tolist()} <= expected_rows
+    assert 0 < len(one) <= np.ceil(part.users * store.sequences.num_users)
+    assert part.users < 1 or len(one) == whole["train"].rows
+
+
+def test_fewer_users_lie_within_more(store):
+    shares = (0.1, 0.3, 0.7, 1.0)
+    chosen = [set(training_part(store.sequences, TrainingPart(share)).user_names) for share in shares]
+    assert [len(users) for users in chosen] == [np.ceil(share * store.sequences.num_users) for share in shares]
+    assert all(fewer < more for fewer, more in itertools.pairwise(chosen))
 
 
 def test_without_times_a_batch_holds_items_only(tmp_path):

@@ -10,7 +10,7 @@ from wukong_jax.config.codec import stable_hash, to_plain
 from wukong_jax.config.mesh import MeshConfig, PlacementRule
 from wukong_jax.config.models import ModelConfig
 from wukong_jax.config.optimizer import OptimizerConfig, TablesConfig
-from wukong_jax.config.sequences import SequencesConfig
+from wukong_jax.config.sequences import SequencesConfig, TrainingPart
 from wukong_jax.config.sequential import BackboneConfig, FullSoftmaxConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.errors import ConfigError
@@ -24,6 +24,7 @@ NOT_IDENTITY = {
 # Settings that came later, left out of hashes where they have the value that runs before them had.
 LATER = (
     ((), "sequences", None),
+    (("sequences",), "training", to_plain(TrainingPart())),
     (("optimizer",), "adam_b2", 0.999),
     (("optimizer", "schedule"), "epochs", None),
     (("mesh",), "placements", to_plain((PlacementRule(),))),
@@ -276,9 +277,9 @@ def drawn_negatives(config: RunConfig) -> int:
 
 def _as_before(plain: dict[str, Any]) -> dict[str, Any]:
     for path, name, value in LATER:
-        part = plain
+        part: Any = plain
         for step in path:
-            part = part[step]
-        if part[name] == value:
+            part = part.get(step, {})  # a part that came later itself may have been left out
+        if name in part and part[name] == value:
             del part[name]
     return plain

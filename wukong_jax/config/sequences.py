@@ -8,6 +8,31 @@ from wukong_jax.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainingPart:
+    """The part of the training sequences that is trained on, to study what more or other data brings.
+
+    Validation and test keep all users and their whole histories.
+    """
+
+    users: float = 1.0
+    """Share of the users, in a fixed random order: a smaller share lies within a larger one."""
+    last: int | None = None
+    """Of each user, this many items that come last; None for all."""
+    copies: int = 1
+    """How often each sequence is there."""
+
+    def __post_init__(self) -> None:
+        """Check share and counts; raises `ConfigError`."""
+        if not 0 < self.users <= 1:
+            raise ConfigError(f"sequences.training.users: received {self.users}, expected a share above 0, at most 1")
+        if self.last is not None and self.last < 2:
+            raise ConfigError(
+                f"sequences.training.last: received {self.last}, expected 2 or more, an item and its next"
+            )
+        check_positive("sequences.training.copies", self.copies)
+
+
+@dataclasses.dataclass(frozen=True)
 class SequencesConfig:
     """Leave-one-out protocol of next-item recommendation, all items ranked."""
 
@@ -21,6 +46,8 @@ class SequencesConfig:
     lengths: tuple[int, ...] = ()
     """Lengths below the model's to which batches of shorter histories are cut, one compiled step each; users of like
     length then share batches. Empty: all batches have the model's length."""
+    training: TrainingPart = TrainingPart()
+    """What is trained on."""
 
     def __post_init__(self) -> None:
         """Check cutoffs and lengths; raises `ConfigError`."""

@@ -9,11 +9,13 @@ evaluation the last item of the row is the target. Users with a single item in a
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 from jaxtyping import Int, Int64
 
 from wukong_jax.config.run import RunConfig
+from wukong_jax.config.sequences import TrainingPart
 from wukong_jax.data.batch import Batch
 from wukong_jax.data.order import permuted_rows
 from wukong_jax.data.store import Split, Store
@@ -97,18 +99,28 @@ def as_examples(store: SequenceStore, config: RunConfig) -> Store:
         )
     if not schema.times:
         sequences = dataclasses.replace(sequences, times=None)
-    ends = sequences.offsets[1:]
     cuts = {"train": 1, "test": 0} if protocol.holdout == "last" else {"train": 2, "valid": 1, "test": 0}
     longest = config.batch_schema.multi_hot[0].max_length - 1
     splits: dict[str, Split] = {}
     for name, left_out in cuts.items():
-        stops = ends - left_out
-        users = np.flatnonzero(stops - sequences.offsets[:-1] >= 2)
-        shorter = [length for length in protocol.lengths if length < longest] if name == "train" else []
-        splits[name] = SequenceSplit(
-            name, len(users), config.batch_schema, {}, sequences, users, stops[users], (*shorter, longest)
-        )
+        own, shorter = sequences, []
+        if name == "train":
+            shorter = [length for length in protocol.lengths if length < longest]
+            if protocol.training != TrainingPart():
+                own, left_out = training_part(sequences.without_last(left_out), protocol.training), 0
+        stops = own.offsets[1:] - left_out
+        users = np.flatnonzero(stops - own.offsets[:-1] >= 2)
+        lengths = (*shorter, longest)
+        splits[name] = SequenceSplit(name, len(users), config.batch_schema, {}, own, users, stops[users], lengths)
     return Store(store.path, config.batch_schema, store.encoding, splits, store.digest, store.encoding_digest)
+
+
+def training_part(sequences: Sequences, part: TrainingPart) -> Sequences:
+    """Of training sequences those that a run trains on: a share of the users, their last items, copies."""
+    count = math.ceil(part.users * sequences.num_users)
+    users = np.sort(permuted_rows(np.arange(count), size=sequences.num_users, seed=0, epoch=0))
+    kept = sequences.users(np.tile(users, part.copies))
+    return kept if part.last is None else kept.last(part.last)
 
 
 def all_users(split: SequenceSplit) -> SequenceSplit:

@@ -83,6 +83,11 @@ class Sequences:
         kept = np.minimum(self.lengths, n)
         return self._select(self.offsets[1:] - kept, kept, np.arange(self.num_users))
 
+    def without_last(self, n: int) -> "Sequences":
+        """Each user's items but the last `n`."""
+        kept = np.maximum(self.lengths - n, 0)
+        return self._select(self.offsets[:-1], kept, np.arange(self.num_users))
+
     def users(self, users: Int[np.ndarray, "chosen"]) -> "Sequences":
         """The given users in the given order; one may be given several times."""
         if len(users) and not (users.min() >= 0 and users.max() < self.num_users):
