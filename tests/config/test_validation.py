@@ -82,7 +82,7 @@ BAD = [
     ],
     *[
         (PlateauConfig, {name: value}, f"train.plateau.{name}", value)
-        for name, value in [("factor", 1.5), ("stop_after", -1)]
+        for name, value in [("factor", 1.5), ("min_scale", 1.5), ("stop_after", -1)]
     ],
     *[
         (TrainConfig, {name: 0}, f"train.{name}", 0)

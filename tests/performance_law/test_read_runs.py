@@ -125,6 +125,7 @@ def test_a_folder_of_records_becomes_runs(tmp_path):
     failed = {"failed": "its loss is not finite", "numerics_revision": 1, "seed": 1}
     failed["config"] = record(32, 64)["config"]
     (tmp_path / "c.failed.json").write_text(json.dumps(failed))
+    (tmp_path / "b.failed.json").write_text(json.dumps(failed | {"failed": "trained anew since"}))
     runs = read_runs(tmp_path, "hr@10", panel=["config.data.length"])
     np.testing.assert_array_equal(runs.layers, [4, 8])
     np.testing.assert_array_equal(runs.dim, [32, 64])
@@ -143,6 +144,7 @@ def test_a_folder_of_records_becomes_runs(tmp_path):
         ([record(config={})], "config.model.num_layers is None, expected a number"),
         ([record(layers=True)], "config.model.num_layers is True, expected a number"),
         ([record(), record(8, numerics_revision=2)], "differ in numerics_revision"),
+        ([record(store_digest="a"), record(8, store_digest="b")], "were trained on different data"),
     ],
 )
 def test_records_that_are_none_of_a_grid_are_errors(tmp_path, records, message):
@@ -150,6 +152,13 @@ def test_records_that_are_none_of_a_grid_are_errors(tmp_path, records, message):
         write(tmp_path / f"{number}.jsonl", one)
     with pytest.raises(DataError, match=message):
         read_runs(tmp_path, "hr@10")
+
+
+def test_a_panel_a_data_set_is_no_mixture(tmp_path):
+    other = record(8, store_digest="b")
+    other["config"]["data"] = {"length": 50}
+    write(tmp_path / "a.jsonl", record(store_digest="a"), other)
+    assert len(read_runs(tmp_path, "hr@10", panel=["config.data.length"]).y) == 2
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"failed": 3}'])

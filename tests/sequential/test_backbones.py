@@ -21,7 +21,7 @@ from wukong_jax.config.sequential import (
 from wukong_jax.errors import ConfigError
 from wukong_jax.scaling.flops import matmul_flops
 from wukong_jax.sequential.attention import time_buckets
-from wukong_jax.sequential.backbone import build_backbone, reads_times
+from wukong_jax.sequential.backbone import build_backbone, check_dtype, reads_times
 from wukong_jax.sequential.cost import backbone_cost
 from wukong_jax.sequential.sasrec import sasrec_block
 
@@ -190,7 +190,7 @@ def test_time_buckets_are_of_the_gap_between_request_and_item_whatever_its_sign(
         (lambda: FullSoftmaxConfig(temperature=0.0), "model.loss.temperature: received 0.0"),
         (lambda: BCEConfig(num_negatives=-3), "model.loss.num_negatives: received -3"),
         (lambda: backbone_cost(SASRecConfig(max_length=5), length=6), "length: received 6"),
-        (lambda: build_backbone(HSTUConfig(dtype="bfloat16")), "model.dtype: received 'bfloat16' on CPU"),
+        (lambda: check_dtype(HSTUConfig(dtype="bfloat16"), "cpu"), "model.dtype: received 'bfloat16' on CPU"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(make, message):

@@ -76,6 +76,23 @@ def test_fewer_users_lie_within_more(store):
     assert all(fewer < more for fewer, more in itertools.pairwise(chosen))
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_parts_of_several_processes_have_the_width_of_their_batch(tmp_path, shuffle):
+    store = write(tmp_path / "store", random_sequences(users=600))
+    protocol = SequencesConfig(cutoffs=(2,), lengths=(3, 6))
+    cut = config(store.path, SASRecConfig(width=8, max_length=11), sequences=protocol)
+    split = as_examples(store, cut).split("train")
+    options = {"batch_size": 8, "seed": 1, "epochs": 1, "threads": 0, "shuffle": shuffle}
+    whole = training_batches(split, **options)
+    parts = [training_batches(split, **options, process_index=i, process_count=4) for i in range(4)]
+    narrower = 0
+    for batch, *of_processes in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([part.ids for part in of_processes]), batch.ids)
+        width = batch.ids.shape[1] // 2
+        narrower += width > 4 and any((part.ids[:, 4:width] < 0).all() for part in of_processes)
+    assert narrower, "some processes alone would have cut their part"
+
+
 def test_without_times_a_batch_holds_items_only(tmp_path):
     store = write(tmp_path / "store", random_sequences(times=False))
     split = as_examples(store, config(store.path, times=False)).split("test")

@@ -132,6 +132,20 @@ def test_dates_of_parquet_files_are_seconds(tmp_path, unit):
     assert named(sequences) == {"1": ["2", "1"]}
 
 
+@pytest.mark.parametrize("time", [datetime.time(12, 30), datetime.timedelta(seconds=5), True, [5], b"5"])
+def test_parquet_columns_that_are_no_times_are_refused(tmp_path, time):
+    pl.DataFrame({"user": [1], "item": [2], "time": [time]}).write_parquet(tmp_path / "e.parquet")
+    with pytest.raises(DataError, match=r"row 1: column 'time' .the time. is .*; expected an integer, a decimal"):
+        read_events(tmp_path / "e.parquet")
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["20", "9"])])
+def test_times_of_parquet_categories_are_their_text(tmp_path, kind):
+    events = pl.DataFrame({"user": [1, 1], "item": [1, 2], "time": ["20", "9"]})
+    events.cast({"time": kind}).write_parquet(tmp_path / "e.parquet")
+    assert read_events(tmp_path / "e.parquet").sequences.times.tolist() == [9, 20]
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_lists_of_items_keep_their_order(tmp_path, suffix):
     text = b"7 4 30 100\n\n-3 4\r\n10 4 30\n8\n"

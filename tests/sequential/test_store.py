@@ -1,5 +1,8 @@
 import dataclasses
+import errno
 import json
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -32,6 +35,28 @@ def test_a_new_store_replaces_the_old_one(tmp_path):
     write(tmp_path / "store", random_sequences())
     other = write(tmp_path / "store", random_sequences(seed=1))
     assert open_sequence_store(tmp_path / "store").digest == other.digest
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_store_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch, failing):
+    old = write(tmp_path / "store", random_sequences())
+    renames, rename = [], pathlib.Path.rename
+
+    def fail(self, target):
+        renames.append(target)
+        if len(renames) == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "rename", fail)
+        with pytest.raises(DataError, match="cannot be written: No space left"):
+            write(tmp_path / "store", random_sequences(seed=1))
+    assert open_sequence_store(tmp_path / "store").digest == old.digest
+    assert len(list(tmp_path.iterdir())) == 1
+    other = write(tmp_path / "store", random_sequences(seed=1))
+    assert open_sequence_store(tmp_path / "store").digest == other.digest != old.digest
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 

@@ -6,6 +6,7 @@ import pytest
 import rich.console
 
 from tests.tiny import memory_console, printed
+from wukong_jax.training import display
 from wukong_jax.training.display import LiveDisplay, PlainDisplay, final_tables, make_display
 
 RECORD = {
@@ -43,6 +44,16 @@ def test_plain_lines_when_not_a_terminal():
     assert len(lines) == 3, "a line within 5 s of the one before is left out, but not the last"
     assert re.fullmatch(r"step 100/100  loss 0.5000  .*ETA 0 s", lines[2])
     assert "\x1b" not in printed(console)
+
+
+def test_the_time_left_is_reckoned_from_the_first_line_on(monkeypatch):
+    clock = iter([0.0, 60.0, 70.0])  # made, first line after a minute of compiling, then 100 steps in 10 s
+    monkeypatch.setattr(display.time, "monotonic", lambda: next(clock))
+    console = memory_console(force_terminal=False)
+    shown = PlainDisplay(console, 1000)
+    shown.update(50, 0.6, 1.0, 0.0)
+    shown.update(150, 0.6, 1.0, 0.0)
+    assert printed(console).splitlines()[1].endswith("ETA 85 s")
 
 
 def test_a_live_line_on_a_terminal():

@@ -6,6 +6,7 @@ import shutil
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tests.tiny import (
@@ -29,7 +30,16 @@ from wukong_jax.evaluation.evaluator import evaluate_split
 from wukong_jax.training import run
 from wukong_jax.training.checkpoint import Checkpoints
 from wukong_jax.training.loop import StoppedBySignal
-from wukong_jax.training.run import CHECKPOINTS, CONFIG_FILE, CURVES_FILE, RECORD_FILE, load_best, load_config, train
+from wukong_jax.training.run import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    CURVES_FILE,
+    RECORD_FILE,
+    check_validation,
+    load_best,
+    load_config,
+    train,
+)
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -391,6 +401,27 @@ def test_an_undefined_monitor_is_refused_before_training(tmp_path):
     ):
         train(plain_config(store), tmp_path / "run", memory_console())
     assert train(plain_config(store, monitor="logloss"), tmp_path / "run", memory_console())["steps"] == STEPS
+
+
+@pytest.mark.parametrize("monitor", ["auc", "logloss"])
+def test_only_validation_rows_that_count_are_looked_at(tiny_store, monitor):
+    store = open_store(tiny_store)
+    split = store.split("valid")
+
+    def weighted(weights):
+        columns = split.columns | {"weights": weights.astype(np.float32)}
+        return dataclasses.replace(store, splits=store.splits | {"valid": dataclasses.replace(split, columns=columns)})
+
+    config = plain_config(tiny_store, monitor=monitor)
+    labels = split.columns["labels"][:, 0]
+    check_validation(config, weighted(np.ones(split.rows)))
+    with pytest.raises(ConfigError, match=r"schema.weight: .* is 0 in all rows of the split 'valid'"):
+        check_validation(config, weighted(np.zeros(split.rows)))
+    if monitor == "auc":
+        with pytest.raises(ConfigError, match="is 1 in all rows of the split 'valid' that count"):
+            check_validation(config, weighted(labels))
+    else:
+        check_validation(config, weighted(labels))
 
 
 def test_a_schema_without_a_group_has_no_gauc(tmp_path):

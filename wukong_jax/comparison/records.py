@@ -110,6 +110,8 @@ def protocol(config: RunConfig) -> dict[str, Any]:
         "data": plain["data"],
         "train": {name: plain["train"][name] for name in PROTOCOL},
     }
+    if config.sequences is not None:  # how batches are cut is a matter of speed
+        shared["sequences"] = {name: value for name, value in plain["sequences"].items() if name != "lengths"}
     if config.train.max_steps is not None or config.train.eval_every_steps is not None:
         shared["train"]["batch_size"] = config.train.batch_size  # so many steps are as many examples only then
     return json.loads(json.dumps(shared))

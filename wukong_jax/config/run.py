@@ -84,8 +84,9 @@ class PlateauConfig:
         for name in ("factor", "patience", "min_scale", "stop_after"):
             check_positive(f"train.plateau.{name}", getattr(self, name))
         check_not_negative("train.plateau.min_delta", self.min_delta)
-        if self.factor > 1:
-            raise ConfigError(f"train.plateau.factor: received {self.factor}, expected at most 1")
+        for name in ("factor", "min_scale"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"train.plateau.{name}: received {getattr(self, name)}, expected at most 1")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,11 +40,16 @@ class BatchSource:
         epoch, step = divmod(index, self.split.rows // self.batch_size)
         part = self.batch_size // self.process_count
         start = step * self.batch_size + self.process_index * part
-        stop = start + part
+        own = self._rows(epoch, start, start + part)
+        if self.process_count == 1 or not self.split.shape_varies:
+            return self.split.take(own)
+        first = step * self.batch_size
+        return self.split.take(own, shape_of=self._rows(epoch, first, first + self.batch_size))
+
+    def _rows(self, epoch: int, start: int, stop: int) -> slice | np.ndarray:
         if not self.shuffle:
-            return self.split.take(slice(start, stop))
-        order = self.split.training_rows(start, stop, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
-        return self.split.take(order)
+            return slice(start, stop)
+        return self.split.training_rows(start, stop, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
 
 
 def training_batches(

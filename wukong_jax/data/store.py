@@ -51,8 +51,13 @@ class Split:
     schema: DatasetSchema
     columns: dict[str, np.ndarray]
 
-    def take(self, rows: slice | np.ndarray) -> Batch:
-        """The given rows, in that order, copied out of the memory map."""
+    @property
+    def shape_varies(self) -> bool:
+        """Whether the shape of a batch depends on its rows."""
+        return False
+
+    def take(self, rows: slice | np.ndarray, *, shape_of: slice | np.ndarray | None = None) -> Batch:
+        """The given rows, in that order, copied out of the memory map; where shapes vary, in that of `shape_of`."""
         count = len(range(*rows.indices(self.rows))) if isinstance(rows, slice) else len(rows)
 
         def gather(kind: str, width: int) -> np.ndarray:

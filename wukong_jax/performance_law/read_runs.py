@@ -143,7 +143,10 @@ def _record_rows(path: pathlib.Path, metric: str, columns: Columns) -> Iterator[
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     records = [(file, record) for file in files for record in read_records(file)]
     failures = [(file, _failure(file)) for file in (sorted(path.glob(f"*{FAILED}")) if path.is_dir() else [])]
+    finished = {file.name.removesuffix(".jsonl") for file in files}
+    failures = [(file, note) for file, note in failures if file.name.removesuffix(FAILED) not in finished]
     revisions: dict[Any, pathlib.Path] = {}
+    data: dict[str, tuple[Any, pathlib.Path]] = {}
     wanted = [columns.layers, columns.dim, *columns.panel, *filter(None, (columns.data, columns.seed))]
     for file, record in [*records, *failures]:
         where = f"records {file}"
@@ -156,11 +159,26 @@ def _record_rows(path: pathlib.Path, metric: str, columns: Columns) -> Iterator[
             )
         values = {name: _at(record, name) for name in wanted}
         failed = record.get("failed")
+        if failed is None and not columns.data:
+            _check_data(file, record, " ".join(str(values[name]) for name in columns.panel) or ONE_PANEL, data)
         metrics = (record.get("results") or {}).get("test") or {}
         if failed is None and metric not in metrics:
             raise DataError(f"{where}: no test metric {metric!r}; its metrics: {', '.join(sorted(metrics)) or 'none'}")
         value = metrics.get(metric)
         yield _row(where, metric, columns, values | {metric: "nan" if value is None else value}, failed)
+
+
+def _check_data(
+    file: pathlib.Path, record: Mapping[str, Any], panel: str, data: dict[str, tuple[Any, pathlib.Path]]
+) -> None:
+    """Raise `DataError` if earlier runs of the panel were trained on other data; `data` keeps the first of each."""
+    digest = record.get("store_digest")
+    known, first = data.setdefault(panel, (digest, file))
+    if digest != known:
+        raise DataError(
+            f"records {first} and {file} were trained on different data (store_digest {known} and {digest}); a law "
+            "takes one data set a panel: name what tells them apart with --panels, or keep them in folders of their own"
+        )
 
 
 def _failure(path: pathlib.Path) -> dict[str, Any]:

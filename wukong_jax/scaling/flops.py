@@ -25,6 +25,7 @@ from wukong_jax.embeddings.specs import TableSpec
 from wukong_jax.models.embedding_layer import count_embeddings
 from wukong_jax.models.registry import build_model, table_specs
 from wukong_jax.ops.layer_norm import SUMS_SCOPE
+from wukong_jax.training.program import uses_slot
 from wukong_jax.training.state import blank_batch, init_variables, make_inputs
 
 TRAINING_FACTOR = 3
@@ -117,7 +118,7 @@ def describe_cost(config: RunConfig) -> Cost:
         dict(parameters),
         tuple((spec, f"{stack.rule.update} {stack.rule.name}") for stack in plan.stacks for spec in stack.tables),
         sum(4 * stack.rows * stack.width for stack in plan.stacks),
-        sum(_slot_bytes(plan, work_space=config.tables.deduplicate != "sort")),
+        sum(_slot_bytes(plan, work_space=uses_slot(config, jax.default_backend()))),
         _bytes(variables["params"]) * (2 + MOMENTS[config.optimizer.name]),
         _intermediate_bytes(traced.jaxpr),
     )

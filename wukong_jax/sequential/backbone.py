@@ -5,8 +5,6 @@ the one at position i has seen items 0 to i and is scored against the candidates
 position 0 and padding follows, so `valid` is True up to a sequence's length and False behind it.
 """
 
-import jax
-
 from wukong_jax.config.sequential import BackboneConfig, HSTUConfig, LlamaConfig, SASRecConfig
 from wukong_jax.errors import ConfigError
 from wukong_jax.sequential.hstu import HSTU
@@ -16,10 +14,14 @@ from wukong_jax.sequential.sasrec import SASRec
 Backbone = SASRec | HSTU | Llama
 
 
-def build_backbone(config: BackboneConfig) -> Backbone:
-    """The module of a config; raises `ConfigError` for bfloat16 on CPU, where XLA has no batched product of it."""
-    if config.dtype == "bfloat16" and jax.default_backend() == "cpu":
+def check_dtype(config: BackboneConfig, platform: str) -> None:
+    """Raise `ConfigError` for bfloat16 on CPU, where XLA has no batched product of it."""
+    if config.dtype == "bfloat16" and platform == "cpu":
         raise ConfigError("model.dtype: received 'bfloat16' on CPU, which has no batched product of it; use 'float32'")
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """The module of a config."""
     match config:
         case SASRecConfig():
             return SASRec(config)

@@ -44,10 +44,23 @@ class SequenceSplit(Split):
         """Items of each row."""
         return np.minimum(self.stops - self.sequences.offsets[self.users], self.lengths[-1] + 1)
 
-    def take(self, rows: slice | Int[np.ndarray, "chosen"]) -> Batch:
-        """The given rows, cut to the shortest of `lengths` that holds them all; times count from a row's first item."""
+    @property
+    def shape_varies(self) -> bool:
+        """Whether batches may be cut."""
+        return len(self.lengths) > 1
+
+    def take(
+        self,
+        rows: slice | Int[np.ndarray, "chosen"],
+        *,
+        shape_of: slice | Int[np.ndarray, "batch"] | None = None,
+    ) -> Batch:
+        """The given rows, cut to the shortest of `lengths` that holds them all, and those of `shape_of` where given.
+
+        Times count from a row's first item.
+        """
         sizes, stops = self.sizes[rows], self.stops[rows]
-        longest = int(sizes.max(initial=0)) - 1
+        longest = int((sizes if shape_of is None else self.sizes[shape_of]).max(initial=0)) - 1
         width = next(length for length in self.lengths if length >= longest) + 1
         places = np.arange(width)
         used = places < sizes[:, None]

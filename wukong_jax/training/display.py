@@ -72,7 +72,8 @@ class PlainDisplay:
         now = time.monotonic()
         if now - self._last < self._between and step < self._total:
             return
-        self._first_step = self._first_step or step
+        if not self._first_step:  # what came before, compilation above all, says nothing of the pace
+            self._first_step, self._start = step, now
         pace = (now - self._start) / max(step - self._first_step, 1)
         eta = f"{pace * (self._total - step):.0f} s" if step > self._first_step else "-"
         self._last = now

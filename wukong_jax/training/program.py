@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wukong_jax.config.models import ModelConfig, WukongConfig
 from wukong_jax.config.run import RunConfig
+from wukong_jax.config.sequential import BackboneConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
 from wukong_jax.embeddings.planner import placements_of
@@ -20,6 +21,7 @@ from wukong_jax.errors import ConfigError
 from wukong_jax.models.registry import build_model, table_specs
 from wukong_jax.ops.layout import Layout, traced_on
 from wukong_jax.ops.platform import check_implementation, compiler_options
+from wukong_jax.sequential.backbone import check_dtype
 from wukong_jax.training.diagnostics import Figures, make_diagnose
 from wukong_jax.training.micro_batch import evaluation_part, micro_batch_size
 from wukong_jax.training.objective import Objective, make_objective
@@ -88,6 +90,8 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
                 f"model.implementation: received {config.model.implementation!r} and a mesh of {mesh.size} devices, "
                 "over which XLA cannot split its kernels; use 'auto'"
             )
+    if isinstance(config.model, BackboneConfig):
+        check_dtype(config.model, platform)
     slot, options = uses_slot(config, platform), compiler_options(platform)
     operations: TableOps = ONE_DEVICE if mesh.size == 1 else OverMesh(mesh, config.mesh)
     traced = functools.partial(_traced_on, Layout(mesh, config.mesh))

@@ -25,6 +25,7 @@ from wukong_jax.errors import BusyError, CheckpointError, ConfigError, TrainingE
 from wukong_jax.evaluation.collapse import trained_abundance
 from wukong_jax.files import write_text
 from wukong_jax.scaling.flops import describe_cost
+from wukong_jax.sequential.schema import SequenceSchema
 from wukong_jax.training.checkpoint import Checkpoints, DamagedCheckpoint, Restored
 from wukong_jax.training.curves import draw_curves
 from wukong_jax.training.data import data_path, obtain_data, open_data
@@ -242,14 +243,21 @@ def check_validation(config: RunConfig, store: Store) -> None:
                 f"react to; {mend}, or leave train.plateau out"
             )
         return
-    if config.train.monitor != "auc":
+    if isinstance(config.schema, SequenceSchema):
         return
-    labels = np.asarray(store.split(VALIDATION).columns["labels"])
+    columns = store.split(VALIDATION).columns
+    counted = columns["weights"] > 0 if "weights" in columns else np.ones(len(columns["labels"]), bool)
+    if not counted.any():
+        raise ConfigError(
+            f"schema.weight: {config.schema.weight!r} is 0 in all rows of the split {VALIDATION!r}, so that it has no "
+            "score; prepare the data with another split or other weights"
+        )
+    labels = np.asarray(columns["labels"])[counted]
     for name, column in zip(config.schema.labels, labels.T, strict=True):
-        if column.min() == column.max():
+        if config.train.monitor == "auc" and column.min() == column.max():
             raise ConfigError(
-                f"train.monitor: label {name!r} is {column[0]:g} in all rows of the split {VALIDATION!r}, so its AUC "
-                "is undefined; use --train.monitor logloss, or prepare the data with another split"
+                f"train.monitor: label {name!r} is {column[0]:g} in all rows of the split {VALIDATION!r} that count, "
+                "so its AUC is undefined; use --train.monitor logloss, or prepare the data with another split"
             )
 
 
