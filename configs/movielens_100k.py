@@ -2,7 +2,7 @@
 
     python train.py
 
-About 20 seconds on 2 cores. Test AUC .7902 ± .0031, LogLoss .5566 ± .0028 (5 seeds).
+About 20 seconds on 2 cores. Test AUC .7902 ± .0031, LogLoss .5566 ± .0028 (5 seeds, not under results/).
 """
 
 from wukong_jax.config.layers import EmbeddingConfig, MLPConfig

@@ -3,7 +3,7 @@
     python train.py --config configs/planted.py
 
 One pass over 512,000 examples, 2,000 steps of 256. Sizes for a budget: `wukong_jax.scaling.ladder.rung`; all of them:
-`python -m wukong_jax sweep --sweep configs/sweeps/planted.py`.
+`python -m wukong_jax sweep --sweep configs/sweeps/planted.py`, once the models' rates are known there.
 """
 
 from wukong_jax.config.layers import MLPConfig

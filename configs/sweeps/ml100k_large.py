@@ -1,6 +1,6 @@
 """HSTU on MovieLens-100K, the larger half of the grid of depths and widths.
 
-python -m wukong_jax sweep --sweep configs/sweeps/ml100k_large.py --jobs 2
+python -m wukong_jax sweep --sweep configs/sweeps/ml100k_large.py --records results/performance_law/ml100k_large
 """
 
 from configs.sweeps.ml100k_grid import half

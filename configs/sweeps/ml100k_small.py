@@ -1,6 +1,6 @@
 """HSTU on MovieLens-100K, the smaller half of the grid of depths and widths.
 
-python -m wukong_jax sweep --sweep configs/sweeps/ml100k_small.py --jobs 2
+python -m wukong_jax sweep --sweep configs/sweeps/ml100k_small.py --records results/performance_law/ml100k_small
 """
 
 from configs.sweeps.ml100k_grid import half

@@ -3,8 +3,9 @@
     python -m wukong_jax sweep --sweep configs/sweeps/planted.py --jobs 2
     python -m wukong_jax report --records results/scaling/planted
 
-Ladder (three seeds at its ends), one knob at a time, the parts left out one by one, and sizes of the data; 0.96 PFLOP
-in all, cheap runs first. Every run keeps the floor of the data, so the figures are gaps to it.
+It needs a learning rate for every model in `RATES` of planted_models.py, which planted_rates.py is there to find; so
+far only Wukong's stands there. Ladder (three seeds at its ends), one knob at a time, the parts left out one by one, and
+sizes of the data; 0.96 PFLOP in all, cheap runs first. Every run keeps the floor of the data, so the figures are gaps.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
-"""Wukong on Frappe by depth and width: whether the Performance Law of sequential models says anything of it.
+r"""Wukong on Frappe by depth and width: whether the Performance Law of sequential models says anything of it.
 
-    python -m wukong_jax sweep --sweep configs/sweeps/wukong_frappe_grid.py --source FOLDER
+    python -m wukong_jax sweep --sweep configs/sweeps/wukong_frappe_grid.py --source FOLDER \
+        --records results/performance_law/wukong_frappe_grid
 
 The settings are those of `configs/tuned/wukong_frappe.py`, which were searched for at width 128 and two layers.
 """
