@@ -116,7 +116,7 @@ def compiled(config: RunConfig, steps: int) -> Program:
     """The program of a config, compiled once for all tests of a process, wherever their stores lie."""
     anywhere = dataclasses.replace(config, data=DataConfig(store="anywhere"))
     anywhere = dataclasses.replace(anywhere, train=dataclasses.replace(config.train, tensorboard=False, keep_last=1))
-    return dataclasses.replace(_compiled(anywhere, steps), config=config)
+    return dataclasses.replace(_compiled(anywhere, steps, jax.config.jax_disable_most_optimizations), config=config)
 
 
 def compiled_with_shared_evaluation(config: RunConfig, steps: int) -> Program:
@@ -128,7 +128,8 @@ def compiled_with_shared_evaluation(config: RunConfig, steps: int) -> Program:
 
 
 @functools.cache
-def _compiled(config: RunConfig, steps: int) -> Program:
+def _compiled(config: RunConfig, steps: int, quickly: bool) -> Program:
+    """Of its own for files that let XLA optimise little: what others get must not depend on which came first."""
     return build_program(config, steps)
 
 

@@ -4,11 +4,13 @@ import json
 import re
 import shutil
 
+import jax
 import pytest
 
 from tests.tiny import write_store
 from wukong_jax.cli import main
 from wukong_jax.data.store import StoreWriter
+from wukong_jax.training.program import Program
 
 
 def evaluated(capsys, *arguments):
@@ -22,6 +24,14 @@ def test_scores_are_those_of_the_record(trained, capsys, split):
     assert (found.pop("step"), found.pop("split")) == (trained.record["best_step"], split)
     assert found.pop("run") == str(trained.folder)
     assert found == trained.record["results"][split]
+
+
+def test_on_devices_that_share_a_cpu_a_step_ends_before_the_next_is_started(trained, capsys, monkeypatch):
+    waited = []
+    monkeypatch.setattr(Program, "one_at_a_time", True)
+    monkeypatch.setattr(jax, "block_until_ready", lambda found: waited.append(found) or found)
+    assert evaluated(capsys, "--run", trained.folder)["examples"] == 45
+    assert len(waited) == -(-45 // trained.config.train.eval_batch_size) > 1
 
 
 def test_several_labels(two_labels, capsys):

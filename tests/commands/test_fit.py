@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from wukong_jax.training.record import write_records
 
 QUICK = ("--draws", "200")
 FLOOR = 0.4
+SIZES = (1.0, 10.0, 100.0, 1000.0)
 
 
 def record(series, compute, logloss, seed=0, steps=100, **changes):
@@ -242,6 +246,9 @@ def refused(capsys, *arguments):
         (("0.5\n", "0.5\n"), ("--draws", "20"), "draws: received 20"),
         (("0.5\n", "0.5\n"), ("--significant", "0"), "--significant: received 0"),
         (("0.5\n", "0.5\n"), ("--bootstrap-seed", "-1"), "--bootstrap-seed: received -1"),
+        (("0.5\n", "0.5\n"), ("--study", "ladder"), "--study: is of a folder of run records; leave it out with a CSV"),
+        (("0.5\n", "0.5\n"), ("--examples", "examples"), "--examples: is an input of the joint law; add --joint"),
+        (("0.5\n", "0.5\n"), ("--joint", "--significant", "1"), "--significant: is for the ranking of the series"),
     ],
 )
 def test_wrong_tables_and_options_are_named(tmp_path, capsys, change, options, message):
@@ -280,10 +287,52 @@ def test_a_file_or_folder_that_is_not_there_is_named(tmp_path, capsys):
         (("--x", "gflop"), "--x: received 'gflop', expected one of compute, examples, parameters"),
         (("--joint", "--x", "examples"), "which is the other input of the joint law"),
         (("--joint", "--x", "parameters", "--budgets", "9"), "--budgets: are divided between compute and examples"),
+        (("--series", "series"), "--series: is a column of a CSV file; leave it out with a folder of run records"),
+        (("--seed", "seed"), "--seed: is a column of a CSV file"),
+        (("--joint", "--examples", "examples"), "--examples: is a column of a CSV file"),
     ],
 )
 def test_wrong_options_for_records_are_named(records, capsys, options, message):
     assert message in refused(capsys, "--points", str(records), *options, *QUICK)
+
+
+def test_the_names_that_were_read_are_in_the_file(fitted, tmp_path):
+    assert (fitted["options"]["study"], fitted["options"]["series"]) == ("ladder", None)
+    table = tmp_path / "runs.csv"
+    table.write_text(
+        "series,x,examples,y\n" + "".join(f"a,{n},{d},{n**-0.3 + d**-0.4}\n" for n in SIZES for d in SIZES)
+    )
+    for words, examples in (((), None), (("--joint",), "examples")):
+        out = tmp_path / "fit.json"
+        assert main(["fit", "--points", str(table), "--x", "x", "--y", "y", *words, *QUICK, "--out", str(out)]) == 0
+        given = json.loads(out.read_text())["options"]
+        assert (given["study"], given["series"], given["examples"]) == (None, "series", examples)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_reader_that_goes_away_costs_no_file(tmp_path, pytestconfig, joint):
+    words = ["--x", "flops", "--y", "loss", "--series", "name", "--draws", "200"]
+    words += ["--joint", "--examples", "rows"] if joint else ["--forms", "power"]
+    table = grid_table(tmp_path / "grid.csv")
+    table.write_text(table.read_text() + "mine,1,1,exploded\n")  # a line that is printed before all others
+    command = [sys.executable, "-m", "wukong_jax", "fit", "--points", str(table), *words, "--out", "fit.json"]
+    environment = os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    assert json.loads((tmp_path / "fit.json").read_text())["series"]
+
+
+def test_runs_left_out_are_said_when_the_others_cannot_be_fitted(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    path.write_text("series,x,y\na,1,0.5\na,2,0.45\na,4,exploded\n")
+    assert main(["fit", "--points", str(path), "--x", "x", "--y", "y", "--forms", "power", *QUICK]) == 2
+    said = capsys.readouterr()
+    assert "2 distinct x, expected at least 3" in said.err
+    assert "left out: a at x = 4" in said.out
 
 
 @pytest.mark.parametrize("name", ["store_digest", "numerics_revision"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import types
 
 import numpy as np
 import pytest
@@ -284,6 +285,42 @@ def test_files_and_folders_in_the_way_are_named(runs, tmp_path, capsys):
     assert code == 2
     assert "performance_law_grid.csv" in shown
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fit", "--forms", "quadratic"),
+        ("predict", "--form", "quadratic", "--sizes", "8x50"),
+        ("recommend", "--form", "quadratic"),
+    ],
+)
+def test_a_reader_that_goes_away_costs_no_file(runs, tmp_path, monkeypatch, words):
+    def gone(*_, file=None, flush=False):
+        if file is None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", gone)
+    with pytest.raises(BrokenPipeError):
+        command([words[0], "--runs", str(runs), *QUICK, *words[1:], "--json", str(tmp_path / "found.json")])
+    assert json.loads((tmp_path / "found.json").read_text())["options"]["runs"] == str(runs)
+
+
+def test_a_reader_that_goes_away_costs_no_reproduction(tmp_path, monkeypatch):
+    def gone(*_):
+        raise BrokenPipeError
+
+    def write(found, out):
+        (out / "reproduction.md").write_text(found.markdown())
+        return [out / "reproduction.md"]
+
+    found = types.SimpleNamespace(markdown=lambda: "# Tables")
+    monkeypatch.setattr("wukong_jax.performance_law.reproduce.reproduce", lambda *_: found)
+    monkeypatch.setattr("wukong_jax.performance_law.reproduce.write_reproduction", write)
+    monkeypatch.setattr("builtins.print", gone)
+    with pytest.raises(BrokenPipeError):
+        command(["reproduce", "--out", str(tmp_path)])
+    assert (tmp_path / "reproduction.md").read_text() == "# Tables"
 
 
 @pytest.mark.parametrize("what", ["", "fit", "predict", "recommend", "report", "reproduce"])

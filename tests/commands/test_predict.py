@@ -1,11 +1,16 @@
 """python -m wukong_jax predict: the scores are evaluation's, row by row."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
 import scipy.special
 
+from tests.sequential.tiny_sequences import config as sequential_config
 from wukong_jax.cli import main
+from wukong_jax.commands.open_run import open_run
+from wukong_jax.config.sequential import HSTUConfig
 from wukong_jax.data.pipeline import evaluation_batches
 from wukong_jax.training.run import load_best
 
@@ -85,11 +90,28 @@ def test_bad_options_are_errors_with_exit_code_2(trained, capsys, tmp_path, monk
     assert "either --split or --files" in refused(trained, capsys)
     assert "either --split or --files" in refused(trained, capsys, "--split", "test", "--files", csv)
     assert "ends in '.txt', expected .csv or .parquet" in refused(trained, capsys, "--split", "test", "--out", "x.txt")
+    for form in ("csv", "parquet"):
+        assert "--format: is the form of raw files given with --files; leave it out with --split" in refused(
+            trained, capsys, "--split", "test", "--format", form
+        )
     assert "no split 'tset'; it has ['test', 'train', 'valid']" in refused(trained, capsys, "--split", "tset")
     assert "nowhere.csv" in refused(trained, capsys, "--files", tmp_path / "nowhere.csv")
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refused(trained, capsys, "--split", "test", "--out", tmp_path / "file" / "x.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_run_on_sequences_reads_no_raw_files(trained, capsys, tmp_path, monkeypatch):
+    def open_as_sequences(folder, store, console):
+        opened = open_run(folder, store, console)
+        settings = sequential_config(trained.store.path, HSTUConfig(width=8, num_layers=1, max_length=5))
+        return dataclasses.replace(opened, program=dataclasses.replace(opened.program, config=settings))
+
+    monkeypatch.setattr("wukong_jax.commands.open_run.open_run", open_as_sequences)
+    monkeypatch.chdir(tmp_path)
+    said = refused(trained, capsys, "--format", "csv")
+    assert "--format: is the form of raw files, and this run recommends items to the users of its store" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_raw_rows_are_named_and_nothing_is_written(trained, capsys, tmp_path, monkeypatch):

@@ -157,6 +157,16 @@ def test_a_config_file_that_does_not_work_is_named(source, message, tmp_path, ca
     assert message in error
 
 
+@pytest.mark.parametrize(
+    "given", [("--config", "A", "--config", "B"), ("--config=A", "--config", "B"), ("--config", "A", "--config=B")]
+)
+def test_two_config_files_are_refused(given, capsys):
+    other = DEFAULT.with_name("movielens_1m.py")
+    words = [word.replace("A", str(DEFAULT)).replace("B", str(other)) for word in given]
+    assert train.main([*words, "--train.epochs", "1"]) == 2
+    assert f"--config: received {DEFAULT} and {other}, expected one" in capsys.readouterr().err
+
+
 def test_a_missing_config_file_lists_those_there(tmp_path):
     (tmp_path / "one.py").touch()
     with pytest.raises(ConfigError, match=r"two.py does not exist; configs there: .*one.py"):

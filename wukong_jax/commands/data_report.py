@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from wukong_jax.commands.json_values import plain
 from wukong_jax.config.checks import check_unique
 from wukong_jax.config.command_line import parse
 from wukong_jax.errors import ConfigError
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
     from wukong_jax.files import write_text
     from wukong_jax.performance_law.data_quality import data_quality
-    from wukong_jax.performance_law.quality_display import plain, print_quality
+    from wukong_jax.performance_law.quality_display import print_quality
 
     read = load(options)
     sequences = read.sequences.by_start()

@@ -45,13 +45,14 @@ def main(arguments: Sequence[str]) -> int:
     import rich.table
 
     from wukong_jax.commands.open_run import open_run
+    from wukong_jax.training.loop import evaluation_of
 
     console = rich.console.Console(stderr=True)
     run = open_run(options.run, options.store, console)
     split = run.store.split(options.split)
     batch_size = run.program.config.train.eval_batch_size
-    program = run.program
-    metrics = program.objective.evaluate(lambda m, b: program.eval_step(run.state, m, b), split, batch_size, exact=True)
+    step = evaluation_of(run.program, run.state)
+    metrics = run.program.objective.evaluate(step, split, batch_size, exact=True)
     abundance = _abundance(run) if options.collapse else {}
     if options.json:
         found = {"run": str(options.run), "split": options.split, "step": run.step, **metrics}

@@ -5,8 +5,9 @@ import json
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from wukong_jax.commands.json_values import plain
 from wukong_jax.config.checks import check_positive
 from wukong_jax.config.command_line import parse
 from wukong_jax.errors import ConfigError, DataError
@@ -14,9 +15,11 @@ from wukong_jax.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import rich.console
 
+    from wukong_jax.scaling.allocation import Allocation
     from wukong_jax.scaling.fit import Fitted
     from wukong_jax.scaling.points import Points
     from wukong_jax.scaling.read_points import Source
+    from wukong_jax.scaling.saturation import Saturation
     from wukong_jax.scaling.selection import Comparison
 
 
@@ -34,10 +37,10 @@ class FitOptions:
     """Records: compute (training MFLOP/example), examples or parameters. CSV: a column."""
     y: str = "logloss"
     """Test metric of the records, or a column of the CSV; it gets better as it falls."""
-    study: str = "ladder"
-    """Study of the records."""
-    series: str = "series"
-    """CSV: column that names the curve of a row."""
+    study: str | None = None
+    """Records: the study, ladder when not given."""
+    series: str | None = None
+    """CSV: column that names the curve of a row, series when not given."""
     seed: str | None = None
     """CSV: column of the seeds."""
     forms: tuple[str, ...] = ()
@@ -52,8 +55,8 @@ class FitOptions:
     """Smallest difference of two runs that counts; by default 1.96 standard errors from the seeds or the best form."""
     joint: bool = False
     """Fit L(N, D) in compute per example and examples instead."""
-    examples: str = "examples"
-    """CSV with --joint: column of the examples trained on."""
+    examples: str | None = None
+    """CSV with --joint: column of the examples trained on, examples when not given."""
     budgets: tuple[float, ...] = ()
     """With --joint: totals of training FLOPs (of N x D in a CSV's units) to divide best between N and D."""
     draws: int = 1000
@@ -70,20 +73,26 @@ def main(arguments: Sequence[str]) -> int:
     """Fit, print and write; raises `UserError` where options or points do not fit."""
     options = parse(FitOptions, arguments, "python -m wukong_jax fit")
     _check(options)
+    options = with_usual_names(options)
     import rich.console
 
     from wukong_jax.scaling.fit_display import print_left_out
 
     console = rich.console.Console()
     source = read(options)
-    print_left_out(source, console)
-    result = (fit_joint if options.joint else fit_curves)(options, source, console)
-    if options.out is not None:
+    try:
+        found = fit_joint(options, source) if options.joint else fit_curves(options, source)
+    except DataError:  # the runs that were left out may be why
+        print_left_out(source, console)
+        raise
+    if options.out is not None:  # before anything is printed: the reader of a pipe may go away
         from wukong_jax.files import write_text
 
         left_out = [run._asdict() for run in source.left_out]
-        text = json.dumps(plain({"options": described(options), **result, "left_out": left_out}), indent=1)
+        text = json.dumps(plain({"options": described(options), **found.plain(), "left_out": left_out}), indent=1)
         write_text(options.out, text + "\n")
+    print_left_out(source, console)
+    found.print(console)
     return 0
 
 
@@ -103,8 +112,7 @@ def _check(options: FitOptions) -> None:
         check_positive("--significant", options.significant)
     if options.floor is not None and not math.isfinite(options.floor):
         raise ConfigError(f"--floor: received {options.floor}, expected a number")
-    if options.relative and options.points.is_dir():
-        raise ConfigError("--relative: the metrics of run records are not relative; leave it out")
+    _check_source(options)
     if options.budgets and not options.joint:
         raise ConfigError("--budgets: a budget is divided by the joint law; add --joint")
     if options.budgets and options.points.is_dir() and options.x != "compute":
@@ -113,8 +121,33 @@ def _check(options: FitOptions) -> None:
         check_positive("--budgets", budget)
     if options.joint and (options.forms or options.floor is not None):
         raise ConfigError("--joint: has a form of its own, with a fitted floor; leave out --forms and --floor")
+    if options.joint and options.significant is not None:
+        raise ConfigError("--significant: is for the ranking of the series, which --joint does not make; leave it out")
     if options.out is not None and options.out.is_dir():
         raise ConfigError(f"--out: {options.out} is a folder, expected the name of a JSON file")
+
+
+def _check_source(options: FitOptions) -> None:
+    """Raise `ConfigError` for options that records, or a CSV, do not read."""
+    if options.points.is_dir():
+        if options.relative:
+            raise ConfigError("--relative: the metrics of run records are not relative; leave it out")
+        for name in ("series", "seed", "examples"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"--{name}: is a column of a CSV file; leave it out with a folder of run records")
+    elif options.points.is_file() and options.study is not None:
+        raise ConfigError("--study: is of a folder of run records; leave it out with a CSV file")
+    if options.examples is not None and not options.joint:
+        raise ConfigError("--examples: is an input of the joint law; add --joint, or leave it out")
+
+
+def with_usual_names(options: FitOptions) -> FitOptions:
+    """The names that are read and were not given; those that are not read stay None."""
+    usual = {"study": "ladder"} if options.points.is_dir() else {"series": "series"}
+    if options.joint and not options.points.is_dir():
+        usual["examples"] = "examples"
+    missing: dict[str, Any] = {name: value for name, value in usual.items() if getattr(options, name) is None}
+    return dataclasses.replace(options, **missing)
 
 
 def read(options: FitOptions) -> "Source":
@@ -125,18 +158,45 @@ def read(options: FitOptions) -> "Source":
     origin = RELATIVE_ORIGIN if options.relative else 0.0
     if options.points.is_dir():
         inputs = (options.x, "examples") if options.joint else (options.x,)
+        assert options.study is not None, "as with_usual_names leaves it"
         return read_records(options.points, options.study, inputs, options.y, origin=origin, floor=options.floor)
     if not options.points.is_file():
         raise DataError(f"--points: {options.points} does not exist, expected a folder of run records or a CSV file")
-    inputs = (options.x, options.examples) if options.joint else (options.x,)
+    assert options.series is not None, "as with_usual_names leaves it"
+    inputs = (options.x,) if options.examples is None else (options.x, options.examples)
     return read_table(
         options.points, inputs, options.y, options.series, options.seed, origin=origin, floor=options.floor
     )
 
 
-def fit_curves(options: FitOptions, source: "Source", console: "rich.console.Console") -> dict[str, Any]:
-    """All forms of all series, and the ranking of the series; series that no form fits are said."""
-    from wukong_jax.scaling.fit_display import print_comparison, print_ranking, print_refused
+class Curves(NamedTuple):
+    """All forms of all series, and the ranking of the series."""
+
+    comparisons: "list[Comparison]"
+    ranking: "list[Saturation]"
+    refused: dict[str, str]
+    """By series that no form fits: why."""
+
+    def plain(self) -> dict[str, Any]:
+        """All of it for JSON."""
+        return {
+            "series": [_comparison_plain(comparison) for comparison in self.comparisons],
+            "saturation": [one._asdict() | {"state": one.state} for one in self.ranking],
+            "not_fitted": self.refused,
+        }
+
+    def print(self, console: "rich.console.Console") -> None:
+        """Tables of every series, and the ranking."""
+        from wukong_jax.scaling.fit_display import print_comparison, print_ranking, print_refused
+
+        for comparison in self.comparisons:
+            print_comparison(comparison, console)
+        print_refused(self.refused, console)
+        print_ranking(self.ranking, console)
+
+
+def fit_curves(options: FitOptions, source: "Source") -> Curves:
+    """Fit every series; raises `DataError` where no form fits any."""
     from wukong_jax.scaling.saturation import rank, saturation
     from wukong_jax.scaling.selection import compare_forms
 
@@ -157,16 +217,9 @@ def fit_curves(options: FitOptions, source: "Source", console: "rich.console.Con
         comparisons.append(comparison)
         deviation = deviation_of(options, points, comparison)
         found.append(saturation(points, deviation, source.exploded(points.series)))
-        print_comparison(comparison, console)
     if not comparisons:
         raise DataError("; ".join(refused.values()))
-    print_refused(refused, console)
-    print_ranking(rank(found), console)
-    return {
-        "series": [_comparison_plain(comparison) for comparison in comparisons],
-        "saturation": [one._asdict() | {"state": one.state} for one in rank(found)],
-        "not_fitted": refused,
-    }
+    return Curves(comparisons, rank(found), refused)
 
 
 def deviation_of(options: FitOptions, points: "Points", comparison: "Comparison") -> float:
@@ -181,15 +234,45 @@ def deviation_of(options: FitOptions, points: "Points", comparison: "Comparison"
     return run_deviation(points, comparison)
 
 
-def fit_joint(options: FitOptions, source: "Source", console: "rich.console.Console") -> dict[str, Any]:
-    """L(N, D) of each series and the best division of each budget."""
+class Joint(NamedTuple):
+    """L(N, D) of each series, and the best division of each budget."""
+
+    fits: "list[Fitted]"
+    allocations: "list[tuple[Allocation, ...]]"
+    """Of each fit, one a budget."""
+    refused: dict[str, str]
+    """By series that the law does not fit: why."""
+
+    def plain(self) -> dict[str, Any]:
+        """All of it for JSON."""
+        series = [
+            {
+                "series": fit.points.series,
+                "fits": [_fit_plain(fit)],
+                "allocations": [one._asdict() for one in division],
+            }
+            for fit, division in zip(self.fits, self.allocations, strict=True)
+        ]
+        return {"series": series, "not_fitted": self.refused}
+
+    def print(self, console: "rich.console.Console") -> None:
+        """Tables of every series."""
+        from wukong_jax.scaling.fit_display import print_allocations, print_fits, print_refused
+
+        for fit, division in zip(self.fits, self.allocations, strict=True):
+            print_fits(fit.points.series, [fit], None, console)
+            print_allocations(fit.points.series, division, console)
+        print_refused(self.refused, console)
+
+
+def fit_joint(options: FitOptions, source: "Source") -> Joint:
+    """Fit every series and divide the budgets; raises `DataError` where the law fits none."""
     from wukong_jax.scaling.allocation import allocate
     from wukong_jax.scaling.fit import fit_series
-    from wukong_jax.scaling.fit_display import print_allocations, print_fits, print_refused
     from wukong_jax.scaling.read_points import MFLOP
 
     unit = MFLOP if options.points.is_dir() and options.x == "compute" else 1.0
-    described_series, refused = [], {}
+    found = Joint([], [], {})
     for points in source.points:
         try:
             fit = fit_series(
@@ -201,18 +284,14 @@ def fit_joint(options: FitOptions, source: "Source", console: "rich.console.Cons
                 seed=options.bootstrap_seed,
             )
         except DataError as error:
-            refused[points.series] = str(error)
+            found.refused[points.series] = str(error)
             continue
         allocations = allocate(fit, [budget / unit for budget in options.budgets])
-        allocations = tuple(one._replace(budget=one.budget * unit) for one in allocations)
-        print_fits(points.series, [fit], None, console)
-        print_allocations(points.series, allocations, console)
-        division = [one._asdict() for one in allocations]
-        described_series.append({"series": points.series, "fits": [_fit_plain(fit)], "allocations": division})
-    if not described_series:
-        raise DataError("; ".join(refused.values()))
-    print_refused(refused, console)
-    return {"series": described_series, "not_fitted": refused}
+        found.fits.append(fit)
+        found.allocations.append(tuple(one._replace(budget=one.budget * unit) for one in allocations))
+    if not found.fits:
+        raise DataError("; ".join(found.refused.values()))
+    return found
 
 
 def described(options: FitOptions) -> dict[str, Any]:
@@ -222,17 +301,6 @@ def described(options: FitOptions) -> dict[str, Any]:
         for name, value in dataclasses.asdict(options).items()
         if name != "out"
     }
-
-
-def plain(value: Any) -> Any:
-    """JSON values: named tuples as objects, and null for what is not finite."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _comparison_plain(comparison: "Comparison") -> dict[str, Any]:

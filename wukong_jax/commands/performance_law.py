@@ -198,8 +198,8 @@ def fit_command(options: FitOptions) -> int:
     tables = [quality_table(comparison), parameters_table(comparison.fits)]
     if len(comparison.fits[0].runs.panels) > 1:
         tables.insert(1, panels_table(comparison))
-    _print([table.markdown() for table in tables] + fit_lines(comparison))
     _write_json(options.json, options, comparison_plain(comparison))
+    _print([table.markdown() for table in tables] + fit_lines(comparison))
     return 0
 
 
@@ -219,9 +219,9 @@ def predict_command(options: PredictOptions) -> int:
     search = Search(law, panel, options.at_data)
     within = search.measured.within(*(np.array(axis) for axis in zip(*sizes, strict=True)))
     found = [Size(n, d, search.value(n, d), bool(inside)) for (n, d), inside in zip(sizes, within, strict=True)]
-    _print([law_line(law, panel) + "\n", sizes_table(found, law.runs.metric, law.level).markdown()])
     plain = {"form": law.form.name, "panel": law.runs.panels[panel], "sizes": found}
     _write_json(options.json, options, plain)
+    _print([law_line(law, panel) + "\n", sizes_table(found, law.runs.metric, law.level).markdown()])
     return 0
 
 
@@ -242,8 +242,8 @@ def recommend_command(options: RecommendOptions) -> int:
         lines.append(no_run_line(following))
     elif following is not None:
         lines.append(next_table(following, measured.within(following.layers, following.dims)).markdown())
-    _print(lines)
     _write_json(options.json, options, findings_plain(findings))
+    _print(lines)
     return 0
 
 
@@ -265,9 +265,8 @@ def reproduce_command(options: ReproduceOptions) -> int:
     from wukong_jax.performance_law.reproduce import reproduce, write_reproduction
 
     found = reproduce(options.published, options.draws)
-    _print([found.markdown()])
-    for path in write_reproduction(found, options.out):
-        print(path)
+    paths = write_reproduction(found, options.out)
+    _print([found.markdown(), *map(str, paths)])
     return 0
 
 
@@ -415,6 +414,7 @@ def _check_json(path: pathlib.Path | None) -> None:
 
 
 def _write_json(path: pathlib.Path | None, options: RunsOptions, found: dict[str, Any]) -> None:
+    """To be called before anything is printed: the reader of a pipe may go away."""
     if path is None:
         return
     from wukong_jax.files import write_text

@@ -32,8 +32,8 @@ class PredictOptions:
     """Score this split of the store."""
     files: tuple[str, ...] = ()
     """Score these raw files, encoded with the store's vocabularies; values never seen get the out-of-vocabulary row."""
-    format: Literal["csv", "tsv", "criteo", "parquet"] = "csv"
-    """Form of the raw files; csv (with quotes) and tsv (without) have a header."""
+    format: Literal["csv", "tsv", "criteo", "parquet"] | None = None
+    """Form of the raw files, csv when not given; csv (with quotes) and tsv (without) have a header."""
     store: pathlib.Path | None = None
     """Store that holds the split or the vocabularies; by default the one that the run was trained on."""
     top: int | None = None
@@ -73,9 +73,18 @@ def _check_task(run: "OpenRun", options: PredictOptions) -> None:
             raise ConfigError(
                 "predict: give either --split or --files, for example `--split test` or `--files new.csv`"
             )
+        if options.format is not None and options.split is not None:
+            raise ConfigError(
+                "predict: --format: is the form of raw files given with --files; leave it out with --split"
+            )
         return
     if options.split is not None or options.files:
         raise ConfigError("predict: this run recommends items to the users of its store; leave --split and --files out")
+    if options.format is not None:
+        raise ConfigError(
+            "predict: --format: is the form of raw files, and this run recommends items to the users of its store; "
+            "leave it out"
+        )
     if options.top is not None:
         check_positive("--top", options.top)
 
@@ -126,7 +135,7 @@ def _raw_batches(run: "OpenRun", options: PredictOptions) -> "Iterator[Batch]":
         "parquet": sources.parquet_source,
     }
     size = run.program.config.train.eval_batch_size
-    for chunk in encode_frames(run.store, makers[options.format](files)):
+    for chunk in encode_frames(run.store, makers[options.format or "csv"](files)):
         for start in range(0, len(chunk.batch.weights), size):
             yield type(chunk.batch)(*(array[start : start + size] for array in chunk.batch))
 

@@ -125,6 +125,7 @@ def main(argv: Sequence[str]) -> int:
     if options.write_config is not None and options.write_config.exists():
         raise ConfigError(f"--write-config: {options.write_config} exists and may hold your changes; name another file")
     spec, source = spec_of(options), source_of(options)
+    _refuse_unread(options)
     began = time.perf_counter()
     with _engine(options) as engine:
         store = ingest(source, spec, options.out, on_bad_rows=options.on_bad_rows, progress=_progress(), engine=engine)
@@ -185,6 +186,19 @@ def _refuse_unused(options: PrepareOptions) -> None:
             )
     if options.format == "libfm" and len(options.label) > 1:
         raise ConfigError(f"--label: a libfm file has one label, received {list(options.label)}")
+
+
+def _refuse_unread(options: PrepareOptions) -> None:
+    """Raise `ConfigError` for an option of columns that no column reads."""
+    columns = _with_usual_features(options)
+    counted = [text for text in (*columns.categorical, *columns.bucketed) if not text.partition(":")[2]]
+    if options.min_count != PrepareOptions.min_count and not (counted or columns.multi_hot):
+        raise ConfigError(
+            f"--min-count: received {options.min_count}, but every named column has a count of its own or none; "
+            "leave it out"
+        )
+    if options.item_separator != PrepareOptions.item_separator and not columns.multi_hot:
+        raise ConfigError("--item-separator: is for --multi-hot columns; name one or leave it out")
 
 
 def source_of(options: PrepareOptions) -> sources.Source:

@@ -99,9 +99,12 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, default: T | No
 
 def _config_option(arguments: Sequence[str]) -> pathlib.Path:
     """The value of --config, which must be read first: the file decides which other options there are."""
+    given = []
     for index, argument in enumerate(arguments):
         if argument.startswith("--config="):
-            return pathlib.Path(argument.partition("=")[2])
-        if argument == "--config" and index + 1 < len(arguments):
-            return pathlib.Path(arguments[index + 1])
-    return RunArguments.config
+            given.append(argument.partition("=")[2])
+        elif argument == "--config" and index + 1 < len(arguments):
+            given.append(arguments[index + 1])
+    if len(given) > 1:
+        raise ConfigError(f"--config: received {' and '.join(given)}, expected one")
+    return pathlib.Path(given[0]) if given else RunArguments.config

@@ -1,7 +1,6 @@
-"""A data-quality report as tables on the terminal, and as JSON values."""
+"""A data-quality report as tables on the terminal."""
 
 import math
-from typing import Any
 
 import rich.console
 import rich.table
@@ -54,17 +53,6 @@ def print_quality(quality: DataQuality, console: rich.console.Console) -> None:
         console.print(f"coding bound, m = {', '.join(ms)}: {reason}", markup=False, soft_wrap=True)
     for warning in quality.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-
-
-def plain(value: Any) -> Any:
-    """JSON values: named tuples as objects, and null for what is not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def number(value: float) -> str:
