@@ -116,7 +116,8 @@ def compiled(config: RunConfig, steps: int) -> Program:
     """The program of a config, compiled once for all tests of a process, wherever their stores lie."""
     anywhere = dataclasses.replace(config, data=DataConfig(store="anywhere"))
     anywhere = dataclasses.replace(anywhere, train=dataclasses.replace(config.train, tensorboard=False, keep_last=1))
-    return dataclasses.replace(_compiled(anywhere, steps, jax.config.jax_disable_most_optimizations), config=config)
+    quickly = jax.config.read("jax_disable_most_optimizations")
+    return dataclasses.replace(_compiled(anywhere, steps, quickly), config=config)
 
 
 def compiled_with_shared_evaluation(config: RunConfig, steps: int) -> Program:

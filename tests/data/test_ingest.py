@@ -29,6 +29,7 @@ from wukong_jax.data.spec import (
 )
 from wukong_jax.data.splitting import draw, split_by_group_time
 from wukong_jax.data.store import Store
+from wukong_jax.data.synthetic import SyntheticConfig, write_synthetic
 from wukong_jax.data.vocabulary import bucket_ids, stable_hash64
 from wukong_jax.errors import ConfigError, DataError
 
@@ -219,7 +220,7 @@ def test_statistics_do_not_cancel_for_large_means() -> None:
     values = 1.7e9 + np.random.default_rng(0).normal(size=10_000)
     merged = NumericStatistics()
     for part in np.array_split(values, 37):
-        merged = merged.update(part)
+        merged = merged.merged(NumericStatistics.of(part))
     assert merged.deviation == pytest.approx(float(np.std(values - 1.7e9)), rel=1e-6)
     assert merged.mean == pytest.approx(float(values.mean()), rel=1e-15)
 
@@ -318,8 +319,8 @@ def test_files_per_split(csv_file: pathlib.Path, tmp_path: pathlib.Path) -> None
 
 def test_new_rows_are_encoded_as_the_store_was(store: Store, csv_file: pathlib.Path) -> None:
     encoded = list(encode_frames(store, csv_source({"all": [csv_file]})))
-    ids = np.concatenate([chunk.batch.ids for chunk in encoded])
-    numeric = np.concatenate([chunk.batch.numeric for chunk in encoded])
+    ids = np.concatenate([chunk.ids for chunk in encoded])
+    numeric = np.concatenate([chunk.numeric for chunk in encoded])
     names = np.array(split_names(FULL.split))
     for split in store.splits:
         np.testing.assert_array_equal(ids[names == split], store.split(split).columns["ids"])
@@ -330,18 +331,32 @@ def test_unseen_values_and_absent_labels_are_encoded(store: Store, tmp_path: pat
     new = tmp_path / "new.csv"
     new.write_text("user,city,clicks,genres,price,age,embedding\nnobody,Zürich,5,g1|none,,30,1;2;3\n")
     (chunk,) = encode_frames(store, csv_source({"all": [new]}))
-    assert not chunk.labelled
-    assert chunk.batch.ids[0, 0] == 0
-    assert chunk.batch.ids[0, 1] > 0
-    assert chunk.batch.ids[0, 3] > 0
-    assert chunk.batch.ids[0, 4:].tolist() == [0, -1]
-    assert chunk.batch.labels.tolist() == [[0.0]]
+    assert chunk.ids[0, 0] == 0
+    assert chunk.ids[0, 1] > 0
+    assert chunk.ids[0, 3] > 0
+    assert chunk.ids[0, 4:].tolist() == [0, -1]
+    assert chunk.labels.tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("label", ["", "unknown", "2"])
+def test_labels_of_rows_to_be_scored_are_not_read(store: Store, tmp_path: pathlib.Path, label: str) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text(f"label,user,city,clicks,genres,price,age,embedding\n{label},u1,Zürich,5,g1,,30,1;2;3\n")
+    (chunk,) = encode_frames(store, csv_source({"all": [new]}))
+    assert chunk.labels.tolist() == [[0.0]]
+    assert chunk.ids[0, 1] > 0
+
+
+def test_a_store_of_made_data_cannot_encode_raw_rows(csv_file: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    made = write_synthetic(SyntheticConfig(train=20, valid=10, test=10), tmp_path / "made")
+    with pytest.raises(DataError, match=rf"store {made.path} .*raw rows.*--split"):
+        next(encode_frames(made, csv_source({"all": [csv_file]})))
 
 
 def test_hashed_features_are_encoded_alike(csv_file: pathlib.Path, tmp_path: pathlib.Path) -> None:
     spec = IngestSpec(categorical=(CategoricalColumn("user", hash_buckets=9),), split=FractionSplit(0.0, 0.0))
     made = ingest(csv_source({"all": [csv_file]}), spec, tmp_path / "store")
-    ids = np.concatenate([chunk.batch.ids for chunk in encode_frames(made, csv_source({"all": [csv_file]}))])
+    ids = np.concatenate([chunk.ids for chunk in encode_frames(made, csv_source({"all": [csv_file]}))])
     np.testing.assert_array_equal(ids, made.split("train").columns["ids"])
 
 

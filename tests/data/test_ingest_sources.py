@@ -1,13 +1,16 @@
 """The formats: what is read, in which order, across block borders, packed or not."""
 
+import datetime
 import gzip
+import math
 import pathlib
+import re
 
 import numpy as np
 import polars as pl
 import pytest
 
-from wukong_jax.data.ingest import ingest
+from wukong_jax.data.ingest import encode_frames, ingest, vocabulary_file
 from wukong_jax.data.readers import blocks
 from wukong_jax.data.sources import (
     CRITEO_CATEGORICAL,
@@ -199,6 +202,65 @@ def test_parquet_times_and_bad_rows(tmp_path: pathlib.Path) -> None:
         ingest(source, spec, tmp_path / "store")
     store = ingest(source, spec, tmp_path / "store", on_bad_rows="skip")
     assert store.split("train").columns["time"].tolist() == [0, 1_600_000_000]
+
+
+COUNTS = [None, -3, 2, 3, 17, 100_000]
+DAYS = [None, *(datetime.date(1970, 1, 1) + datetime.timedelta(days) for days in (0, 1, 20, 20_000))]
+COUNT_SPEC = IngestSpec(categorical=(CategoricalColumn("count", bucketing="log2_square"),), split=NO_SPLIT)
+
+
+def log2_square(number: int | None) -> str:
+    """Criteo's bucketing as text, "" where the value is missing."""
+    return "" if number is None else str(math.floor(math.log(number) ** 2) if number > 2 else number)
+
+
+@pytest.mark.parametrize(
+    ("values", "integers"),
+    [
+        (pl.Series(COUNTS, dtype=pl.Int32), COUNTS),
+        (pl.Series(COUNTS, dtype=pl.Float64), COUNTS),
+        (pl.Series(COUNTS, dtype=pl.Float32), COUNTS),
+        (pl.Series(COUNTS, dtype=pl.Decimal(12, 2)), COUNTS),
+        (pl.Series([n if n is None else str(n) for n in COUNTS], dtype=pl.Categorical), COUNTS),
+        (pl.Series(DAYS), [n if n is None else (n - datetime.date(1970, 1, 1)).days * 86_400 for n in DAYS]),
+    ],
+    ids=lambda value: str(value.dtype) if isinstance(value, pl.Series) else "",
+)
+def test_parquet_columns_of_integers_are_bucketed_whatever_their_type(
+    tmp_path: pathlib.Path, values: pl.Series, integers: list[int | None]
+) -> None:
+    frame = pl.DataFrame({"label": [0] * len(values), "count": values})
+    frame.write_parquet(tmp_path / "rows.parquet")
+    source = parquet_source({"all": [tmp_path / "rows.parquet"]})
+    store = ingest(source, COUNT_SPEC, tmp_path / "store")
+    words = ["", *pl.read_parquet(store.path / vocabulary_file("count"))["value"]]
+    ids = store.split("train").columns["ids"][:, 0].tolist()
+    assert [words[id_] for id_ in ids] == [log2_square(number) for number in integers]
+    assert 0 not in ids
+    (scored,) = encode_frames(store, source)
+    assert scored.ids[:, 0].tolist() == ids
+
+
+@pytest.mark.parametrize("value", [3.5, math.nan, math.inf, 1e19])
+def test_a_parquet_number_that_is_no_integer_cannot_be_bucketed(tmp_path: pathlib.Path, value: float) -> None:
+    pl.DataFrame({"label": [1, 0, 1], "count": [4.0, value, None]}).write_parquet(tmp_path / "rows.parquet")
+    source = parquet_source({"all": [tmp_path / "rows.parquet"]})
+    message = rf"rows.parquet, row 2: column 'count' holds {re.escape(repr(value))}, expected an integer, as its bucket"
+    with pytest.raises(DataError, match=message):
+        ingest(source, COUNT_SPEC, tmp_path / "store")
+    assert ingest(source, COUNT_SPEC, tmp_path / "store", on_bad_rows="skip").split("train").rows == 2
+
+
+@pytest.mark.parametrize("bad", [60.5, None, math.nan])
+def test_parquet_times_that_are_floats_must_be_whole(tmp_path: pathlib.Path, bad: float | None) -> None:
+    frame = pl.DataFrame({"label": [1, 0, 1], "price": [1.0, 2.0, 3.0], "when": [5.0, bad, 1_600_000_000.0]})
+    frame.write_parquet(tmp_path / "rows.parquet")
+    spec = IngestSpec(numeric=(NumericColumn("price"),), time="when", split=NO_SPLIT)
+    source = parquet_source({"all": [tmp_path / "rows.parquet"]})
+    with pytest.raises(DataError, match=r"row 2: column 'when' holds .*, expected a time as an integer"):
+        ingest(source, spec, tmp_path / "store")
+    store = ingest(source, spec, tmp_path / "store", on_bad_rows="skip")
+    assert store.split("train").columns["time"].tolist() == [5, 1_600_000_000]
 
 
 def test_a_damaged_parquet_file(tmp_path: pathlib.Path) -> None:

@@ -2,17 +2,21 @@
 
 import concurrent.futures
 import dataclasses
+import json
 import threading
 import time
 
 import pytest
 
 from tests.tiny import SCHEMA, memory_console, printed, write_store
+from wukong_jax.config.codec import stable_hash
 from wukong_jax.config.run import DataConfig
 from wukong_jax.data import obtain_store as module
+from wukong_jax.data.obtain import source_files
 from wukong_jax.data.obtain_store import obtain_store, store_path
 from wukong_jax.data.recipes import load_recipe
 from wukong_jax.data.schema import CategoricalFeature
+from wukong_jax.data.store import open_store
 from wukong_jax.errors import DataError
 
 
@@ -96,6 +100,54 @@ def test_a_store_of_another_source_is_not_taken_for_this_one(tmp_path):
     assert obtain_store(config, schema, memory_console()).digest == first.digest
     with pytest.raises(DataError, match=r"was prepared from .*small.txt.* holds .*large.txt"):
         obtain_store(dataclasses.replace(config, source=str(tmp_path / "large.txt")), schema, memory_console())
+
+
+@pytest.mark.parametrize(("recipe", "folder"), [("frappe", "frappe"), ("movielens_100k", "ml-100k")])
+def test_recipes_of_files_tell_their_source(tmp_path, shared_data, recipe, folder):
+    source, schema = shared_data / folder, load_recipe(recipe).SCHEMA
+    config = DataConfig(recipe=recipe, root=str(tmp_path), source=str(source))
+    store = obtain_store(config, schema, memory_console())
+    sizes = {path.name: path.stat().st_size for path in source.iterdir() if path.is_file()}
+    assert store.encoding["origin"]["source_files"] == sizes
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "train.csv").write_text("")
+    with pytest.raises(
+        DataError, match=rf"was prepared from .* but data.source {tmp_path / 'other'} holds .*train.csv"
+    ):
+        obtain_store(dataclasses.replace(config, source=str(tmp_path / "other")), schema, memory_console())
+    for same in (config, dataclasses.replace(config, source=None)):
+        assert obtain_store(same, schema, memory_console()).digest == store.digest
+
+
+@pytest.mark.parametrize("origin", [{}, {"recipe": "frappe", "train_file": "original (Frappe_x1)"}])
+def test_a_store_that_does_not_know_its_source_is_taken_and_its_digests_tell_nothing_of_it(tmp_path, origin):
+    path = write_store(tmp_path / "store").path
+    before = open_store(path)
+    set_origin(path, origin)
+    config = DataConfig(store=str(path), source=str(tmp_path))
+    opened = obtain_store(config, SCHEMA, memory_console())
+    assert (opened.digest, opened.encoding_digest) == (before.digest, before.encoding_digest)
+    set_origin(path, origin | {"source_files": {"other.csv": 3}})
+    with pytest.raises(DataError, match=r"was prepared from .*other.csv"):
+        obtain_store(config, SCHEMA, memory_console())
+    opened = open_store(path)
+    assert (opened.digest, opened.encoding_digest) == (before.digest, before.encoding_digest)
+
+
+def test_the_files_of_a_source_are_those_of_its_folders_where_it_holds_no_others(tmp_path):
+    (tmp_path / "ml-1m").mkdir()
+    (tmp_path / "ml-1m" / "ratings.dat").write_text("12345")
+    assert source_files(tmp_path) == {"ml-1m/ratings.dat": 5}
+    (tmp_path / "train.csv").write_text("123")
+    assert source_files(tmp_path) == source_files(tmp_path / "train.csv") == {"train.csv": 3}
+
+
+def set_origin(path, origin):
+    """Writes another origin into a store's manifest."""
+    manifest = json.loads((path / "store.json").read_text())
+    manifest["encoding"]["origin"] = origin
+    del manifest["checksum"]
+    (path / "store.json").write_text(json.dumps(manifest | {"checksum": stable_hash(manifest)}))
 
 
 def test_a_recipe_prepares_into_the_store_that_is_named(tmp_path, recipe):

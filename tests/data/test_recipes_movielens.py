@@ -203,6 +203,8 @@ def test_movielens_1m_is_prepared_from_its_own_format(tmp_path, monkeypatch):
     assert sorted(years) == ["1995", "1996", "2000"]
     prefixes = pl.read_parquet(store.path / "vocabularies" / "zip_prefix.parquet")["value"].to_list()
     assert sorted(prefixes) == ["480", "700"]
+    known = store.encoding["origin"]["source_files"]
+    assert {name: (tmp_path / name).stat().st_size for name in ("ratings.dat", *pins)}.items() <= known.items()
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,11 @@ def test_the_ordered_files_and_the_timestamps_give_the_same_store(write, tmp_pat
         cache=tmp_path,
     )
     assert other.digest == store.digest
-    assert other.encoding["origin"] | {"source": ""} == store.encoding["origin"] | {"source": ""}
+    there = {"source": "", "source_files": {}}
+    assert other.encoding["origin"] | there == store.encoding["origin"] | there
+    assert other.encoding["origin"]["source_files"].keys() == {
+        f"{name}{'.gz' * pack}" for name in ("users.dat", "movies.dat", "train.csv", "test.csv")
+    }
     assert other.encoding["origin"]["seed"] == SEED
 
 

@@ -30,7 +30,7 @@ def test_sequences_are_prepared_once(config):
     assert "4 events of 2 users" in printed(console)
     for again in (config, dataclasses.replace(config, source=None)):
         assert obtain_sequences(again, SCHEMA, console).digest == store.digest
-    assert printed(console).count("prepared") == 1
+    assert printed(console).count("events of") == 1
 
 
 def test_sequences_of_another_source_are_not_taken_for_this_one(config, tmp_path):

@@ -136,8 +136,8 @@ def _raw_batches(run: "OpenRun", options: PredictOptions) -> "Iterator[Batch]":
     }
     size = run.program.config.train.eval_batch_size
     for chunk in encode_frames(run.store, makers[options.format or "csv"](files)):
-        for start in range(0, len(chunk.batch.weights), size):
-            yield type(chunk.batch)(*(array[start : start + size] for array in chunk.batch))
+        for start in range(0, len(chunk.weights), size):
+            yield type(chunk)(*(array[start : start + size] for array in chunk))
 
 
 def _scores(run: "OpenRun", batches: "Iterator[Batch]") -> "Iterator[pl.DataFrame]":

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from wukong_jax.data.integers import integer_expression
 from wukong_jax.data.readers.chunk import BadRow, Chunk
 from wukong_jax.data.sources import select_rows
 from wukong_jax.data.spec import MISSING_VALUES, IngestSpec, MultiHotColumn, VectorColumn
@@ -106,7 +107,8 @@ def raw_arrays(
         if spec.group is not None:
             arrays["group"] = _group_ids(frame[spec.group])
         if spec.time is not None:
-            arrays["time"] = frame.select(_integer(spec.time, frame.schema[spec.time])).to_series().to_numpy()
+            integer = integer_expression(spec.time, frame.schema[spec.time])
+            arrays["time"] = frame.select(integer).to_series().to_numpy()
     return arrays
 
 
@@ -123,12 +125,6 @@ def _number(name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Float64, strict=False)
 
 
-def _integer(name: str, dtype: Any) -> pl.Expr:
-    """Integers as they are, Parquet dates and times as seconds since 1970."""
-    column = pl.col(name).dt.epoch("s") if isinstance(dtype, pl.Date | pl.Datetime) else pl.col(name)
-    return column.cast(pl.Int64, strict=False)
-
-
 def _checks(spec: IngestSpec, frame: pl.DataFrame, *, labels: bool) -> list[Check]:
     checks: list[Check] = []
     if labels:
@@ -139,7 +135,7 @@ def _checks(spec: IngestSpec, frame: pl.DataFrame, *, labels: bool) -> list[Chec
             sound = (weight >= 0) & (weight <= FLOAT32_MAX)
             checks.append((spec.weight, "a finite weight of at least 0", ~sound.fill_null(False)))
         if spec.time is not None:
-            integer = _integer(spec.time, frame.schema[spec.time])
+            integer = integer_expression(spec.time, frame.schema[spec.time])
             checks.append((spec.time, "a time as an integer (such as seconds since 1970)", integer.is_null()))
         if spec.group is not None:
             checks.append((spec.group, "a group", ~_present(spec.group)))
@@ -149,7 +145,7 @@ def _checks(spec: IngestSpec, frame: pl.DataFrame, *, labels: bool) -> list[Chec
         checks.append((column.name, "a finite float32 number", _present(column.name) & ~sound))
     for categorical in spec.categorical:
         if categorical.bucketing == "log2_square":
-            integer = _integer(categorical.name, frame.schema[categorical.name])
+            integer = integer_expression(categorical.name, frame.schema[categorical.name])
             wrong = _present(categorical.name) & integer.is_null()
             checks.append((categorical.name, "an integer, as its bucketing needs one", wrong))
     for vector in spec.vectors:
@@ -187,7 +183,7 @@ def _group_ids(values: pl.Series) -> Int[np.ndarray, "rows"]:
 def _ids(
     frame: pl.DataFrame, spec: IngestSpec, codes_of: Mapping[str, Callable[[pl.Series], np.ndarray]], cut: Counter[str]
 ) -> Int[np.ndarray, "rows id_columns"]:
-    keys = frame.select(key_expression(column) for column in spec.categorical)
+    keys = frame.select(key_expression(column, frame.schema[column.name]) for column in spec.categorical)
     places = len(spec.categorical) + sum(column.max_length for column in spec.multi_hot)
     ids = np.full((frame.height, places), -1, np.int32)
     codes = [codes_of[column.name](keys[column.name]) for column in spec.categorical]

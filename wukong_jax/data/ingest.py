@@ -4,10 +4,9 @@
 process (`engines/local.py`), or shard by shard in others with the same result (`engines/sharded.py`).
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -22,21 +21,13 @@ from wukong_jax.data.encode_block import transformed
 from wukong_jax.data.engines.local import ingest_here
 from wukong_jax.data.engines.sharded import ingest_shards
 from wukong_jax.data.engines.task import Engine, IngestTask, Progress
-from wukong_jax.data.sources import Chunk, FileSource, Source
+from wukong_jax.data.sources import FileSource, Source
 from wukong_jax.data.spec import IngestSpec
 from wukong_jax.data.store import Store, check_target, open_store
 from wukong_jax.data.vocabulary import Dictionary, IdColumn, bucket_ids
-from wukong_jax.errors import ConfigError
+from wukong_jax.errors import ConfigError, DataError
 
-__all__ = ["EncodedChunk", "Progress", "check_spec", "encode_frames", "ingest", "schema_of", "vocabulary_file"]
-
-
-class EncodedChunk(NamedTuple):
-    """A batch of encoded rows and the raw rows it came from; labels are 0 where the file has none."""
-
-    batch: Batch
-    labelled: bool
-    chunk: Chunk
+__all__ = ["Progress", "check_spec", "encode_frames", "ingest", "schema_of", "vocabulary_file"]
 
 
 def ingest(
@@ -69,30 +60,31 @@ def ingest(
     return open_store(out, verify=False)
 
 
-def encode_frames(store: Store, source: Source) -> Iterator[EncodedChunk]:
+def encode_frames(store: Store, source: Source) -> Iterator[Batch]:
     """Further raw rows with the store's vocabularies and statistics; unseen values get id 0. Raises `DataError`.
 
-    Labels may be absent; group, weight and time are not read.
+    Labels, group, weight and time are not read and may be absent.
     """
+    if "spec" not in store.encoding:
+        raise DataError(
+            f"store {store.path} was made from no raw rows, so it has no encoding for them; score one of its splits "
+            "with `--split`"
+        )
     spec = from_plain(IngestSpec, store.encoding["spec"], "encoding.spec")
     statistics = {name: numeric.statistics_from_plain(value) for name, value in store.encoding["numeric"].items()}
     ids_of = {column.name: _lookup(store, column) for column in spec.id_columns}
-    bare = dataclasses.replace(spec, group=None, weight=None, time=None)
     for chunk in source():
-        labelled = set(spec.labels) <= set(chunk.frame.columns)
-        check_columns(chunk, bare, labels=labelled)
-        cleaned = clean(chunk, bare, labels=labelled)
-        refuse(cleaned.bad, "mend the row", chunk.unit)
+        check_columns(chunk, spec, labels=False)
+        refuse(clean(chunk, spec, labels=False).bad, "mend the row", chunk.unit)
         rows = chunk.frame.height
-        raw = raw_arrays(chunk, bare, ids_of, labels=labelled)
-        batch = Batch(
+        raw = raw_arrays(chunk, spec, ids_of, labels=False)
+        yield Batch(
             raw.get("ids", np.zeros((rows, 0), np.int32)),
             transformed(spec, raw, statistics, rows),
             raw.get("vectors", np.zeros((rows, 0), np.float32)),
-            raw.get("labels", np.zeros((rows, len(spec.labels)), np.float32)),
+            np.zeros((rows, len(spec.labels)), np.float32),
             np.ones(rows, np.float32),
         )
-        yield EncodedChunk(batch, labelled, chunk)
 
 
 def _lookup(store: Store, column: IdColumn) -> Callable[[pl.Series], np.ndarray]:

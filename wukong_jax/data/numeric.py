@@ -30,10 +30,6 @@ class NumericStatistics:
         """Maximum minus minimum; 1 where it would be 0."""
         return (self.maximum - self.minimum) or 1.0
 
-    def update(self, values: Float[np.ndarray, "rows"]) -> "NumericStatistics":
-        """Statistics with further values (NaN: missing)."""
-        return self.merged(NumericStatistics.of(values))
-
     @classmethod
     def of(cls, values: Float[np.ndarray, "rows"]) -> "NumericStatistics":
         """Statistics of some values (NaN: missing)."""

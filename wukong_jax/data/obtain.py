@@ -164,6 +164,17 @@ def show_terms(name: str, terms: str, cache: pathlib.Path) -> None:
 
 
 def source_files(source: pathlib.Path) -> dict[str, int]:
-    """Name and bytes of a file, or of the files in a folder: kept with a store, to tell sources apart."""
-    paths = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
-    return {path.name: path.stat().st_size for path in paths}
+    """Name and bytes of a file, or of the files in a folder: kept with a store, to tell sources apart.
+
+    Of a folder that holds folders only (the unpacked archive as it comes), the files in those.
+    """
+    if source.is_file():
+        return {source.name: source.stat().st_size}
+    own = [path for path in source.iterdir() if path.is_file()]
+    paths = own or [path for path in source.glob("*/*") if path.is_file()]
+    return {path.relative_to(source).as_posix(): path.stat().st_size for path in sorted(paths)}
+
+
+def origin_of(recipe: str, given: pathlib.Path | None, /, **facts: Any) -> dict[str, Any]:
+    """What a store keeps of where it is from: its recipe, the files of a source that was given, and further facts."""
+    return {"recipe": recipe} | ({} if given is None else {"source_files": source_files(given)}) | facts

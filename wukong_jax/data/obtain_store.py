@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import rich.console
@@ -36,7 +36,7 @@ def obtain_store(config: DataConfig, schema: DatasetSchema, console: rich.consol
     with others_waiting(path) if recipe is not None else contextlib.nullcontext():
         if path.exists() or recipe is None:
             store = open_store(path, verify=config.verify)
-            _check_source(store, source)
+            check_source(path, store.encoding.get("origin", {}), source)
         else:
             store = recipe.prepare(path, source=source, cache=pathlib.Path(config.root) / "downloads")
             rows = ", ".join(f"{split.rows:,} {name}" for name, split in store.splits.items())
@@ -88,11 +88,14 @@ def check_schema(store: Prepared, schema: Any) -> None:
         )
 
 
-def _check_source(store: Store, source: pathlib.Path | None) -> None:
-    """Raise `DataError` if the store was prepared from other files than `source` now holds."""
-    known = store.encoding.get("origin", {}).get("source_files")
-    if source is not None and known is not None and known != source_files(source):
+def check_source(path: pathlib.Path, origin: Mapping[str, Any], source: pathlib.Path | None) -> None:
+    """Raise `DataError` if the store at `path`, of this origin, was prepared from other files than `source` now holds.
+
+    A store that does not know its files passes, as does every store where no source is given.
+    """
+    known = origin.get("source_files")
+    if source is not None and known and known != source_files(source):
         raise DataError(
-            f"store {store.path} was prepared from {known}, but data.source {source} holds {source_files(source)}; "
+            f"store {path} was prepared from {known}, but data.source {source} holds {source_files(source)}; "
             "delete the store, or keep both with another --data.root"
         )

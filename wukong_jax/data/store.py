@@ -97,8 +97,7 @@ class Store:
 def open_store(path: str | os.PathLike[str], *, verify: bool = True) -> Store:
     """Open a store, checking every file's size and (with `verify`) its SHA-256; raises `DataError`."""
     path = pathlib.Path(path)
-    if not path.exists() and (_replaced(path) / MANIFEST).is_file():
-        path = _replaced(path)
+    path = where_whole(path)
     if not (path / MANIFEST).is_file():
         reason = "no such folder" if not path.exists() else f"it has no {MANIFEST}, so it is not a whole store"
         raise DataError(f"store {path}: {reason}; make it with `python -m wukong_jax prepare`")
@@ -255,12 +254,7 @@ class StoreWriter:
         }
         manifest["checksum"] = stable_hash(manifest)
         (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        replaced = _replaced(self.path)
-        shutil.rmtree(replaced, ignore_errors=True)
-        if self.path.exists():
-            self.path.rename(replaced)
-        self._partial.rename(self.path)
-        shutil.rmtree(replaced, ignore_errors=True)
+        put_in_place(self._partial, self.path)
 
 
 def check_target(path: pathlib.Path) -> None:
@@ -274,6 +268,22 @@ def check_target(path: pathlib.Path) -> None:
 def file_name(kind: str) -> str:
     """File of a matrix inside its split's folder."""
     return f"{kind}.{SUFFIXES[DTYPES[kind]]}"
+
+
+def put_in_place(partial: pathlib.Path, path: pathlib.Path) -> None:
+    """Rename a store that is whole to `path`; one that is there is renamed aside before and removed after."""
+    replaced = _replaced(path)
+    if path.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        path.rename(replaced)
+    partial.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def where_whole(path: pathlib.Path) -> pathlib.Path:
+    """`path`, or where a store lies that was about to be replaced there."""
+    aside = not path.exists() and (_replaced(path) / MANIFEST).is_file()
+    return _replaced(path) if aside else path
 
 
 def _replaced(path: pathlib.Path) -> pathlib.Path:

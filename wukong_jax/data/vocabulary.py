@@ -1,11 +1,12 @@
 """Values to ids: a growing dictionary while reading, vocabularies by frequency, a stable hash, Criteo's bucketing."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int, UInt64
 
+from wukong_jax.data.integers import integer_expression
 from wukong_jax.data.spec import MISSING_VALUES, CategoricalColumn, MultiHotColumn
 
 IdColumn = CategoricalColumn | MultiHotColumn
@@ -45,13 +46,13 @@ class Vocabulary(NamedTuple):
     report: dict[str, int | float]
 
 
-def key_expression(column: IdColumn) -> pl.Expr:
+def key_expression(column: IdColumn, dtype: Any) -> pl.Expr:
     """The string that is looked up: the value, "" where it is missing, after bucketing where there is one."""
-    text = pl.col(column.name).cast(pl.String)
     if isinstance(column, CategoricalColumn) and column.bucketing == "log2_square":
-        number = text.cast(pl.Int64, strict=False)
+        number = integer_expression(column.name, dtype)
         bucket = (number.cast(pl.Float64).log() ** 2).floor().cast(pl.Int64, strict=False)
         return pl.when(number > 2).then(bucket).otherwise(number).cast(pl.String).fill_null("").alias(column.name)
+    text = pl.col(column.name).cast(pl.String)
     return pl.when(text.is_in(MISSING_VALUES)).then(pl.lit("")).otherwise(text).fill_null("").alias(column.name)
 
 

@@ -23,8 +23,12 @@ def parse_times(column: pl.Series) -> Times:
 
     Dates without a zone are taken as UTC. Text is of the kind that most of the cells can be read as.
     """
-    if column.dtype.is_temporal():
+    if isinstance(column.dtype, pl.Date | pl.Datetime):
         return Times(column.cast(pl.Datetime("us")).to_physical(), MILLION)
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        column = column.cast(pl.String)
+    if not (column.dtype.is_numeric() or column.dtype == pl.String):
+        return _none(column)
     if column.dtype.is_integer():
         return Times(column.cast(pl.Int64, strict=False), 1)
     if column.dtype == pl.String:
@@ -54,5 +58,9 @@ def _dates(column: pl.Series) -> Times:
     try:
         dates = column.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
     except pl.exceptions.PolarsError:  # no cell that looks like a date
-        return Times(pl.Series([None] * len(column), dtype=pl.Int64), MILLION)
+        return _none(column)
     return Times(dates.to_physical(), MILLION)
+
+
+def _none(column: pl.Series) -> Times:
+    return Times(pl.Series([None] * len(column), dtype=pl.Int64), MILLION)

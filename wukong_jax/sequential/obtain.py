@@ -2,13 +2,12 @@
 
 import contextlib
 import pathlib
-from typing import Any
 
 import rich.console
 
 from wukong_jax.config.run import DataConfig
-from wukong_jax.data.obtain import source_files
-from wukong_jax.data.obtain_store import others_waiting
+from wukong_jax.data.obtain import origin_of
+from wukong_jax.data.obtain_store import check_source, others_waiting
 from wukong_jax.errors import DataError
 from wukong_jax.sequential.schema import SequenceSchema
 from wukong_jax.sequential.store import SequenceStore, open_sequence_store, write_sequence_store
@@ -32,24 +31,19 @@ def obtain_sequences(config: DataConfig, schema: SequenceSchema, console: rich.c
     with others_waiting(path) if config.recipe is not None else contextlib.nullcontext():
         if path.exists() or config.recipe is None:
             store = open_sequence_store(path, verify=config.verify)
-            recipe, known = (store.encoding["origin"].get(key) for key in ("recipe", "source_files"))
+            origin = store.encoding["origin"]
+            recipe = origin.get("recipe")
             if None not in (recipe, config.recipe) and recipe != config.recipe:
                 raise DataError(
                     f"store {path} was prepared by the recipe {recipe!r}, but data.recipe is {config.recipe!r}; name "
                     "another --data.store"
                 )
-            if source is not None and known is not None and known != source_files(source):
-                raise DataError(
-                    f"store {path} was prepared from {known}, but data.source {source} holds {source_files(source)}; "
-                    "delete the store, or keep both with another --data.root"
-                )
+            check_source(path, origin, source)
         else:
             from wukong_jax.sequential.datasets import load_sequences
 
             sequences = load_sequences(config.recipe, source, pathlib.Path(config.root) / "downloads")
-            origin: dict[str, Any] = {"recipe": config.recipe, "source": sequences.origin}
-            if source is not None:
-                origin["source_files"] = source_files(source)
+            origin = origin_of(config.recipe, source, source=sequences.origin)
             store = write_sequence_store(path, sequences, origin)
             text = f"prepared {path}: {sequences.num_events:,} events of {sequences.num_users:,} users"
             console.print(text, soft_wrap=True, markup=False)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from wukong_jax.config.codec import from_plain, stable_hash, to_plain
-from wukong_jax.data.store import MANIFEST, check_file, check_target
+from wukong_jax.data.store import MANIFEST, check_file, check_target, put_in_place, where_whole
 from wukong_jax.errors import ConfigError, DataError
 from wukong_jax.sequential.schema import MAX_TIME, SequenceSchema
 from wukong_jax.sequential.sequences import Sequences, as_names
@@ -70,8 +70,7 @@ def write_sequence_store(path: pathlib.Path, sequences: Sequences, origin: dict[
             "files": {name: _entry(partial / name) for name in sorted((*arrays, *NAMES))},
         }
         (partial / MANIFEST).write_text(json.dumps(manifest | {"checksum": stable_hash(manifest)}, indent=1))
-        shutil.rmtree(path, ignore_errors=True)
-        partial.rename(path)
+        put_in_place(partial, path)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         reason = error.strerror or str(error)
@@ -83,7 +82,7 @@ def write_sequence_store(path: pathlib.Path, sequences: Sequences, origin: dict[
 
 def open_sequence_store(path: str | os.PathLike[str], *, verify: bool = True) -> SequenceStore:
     """Open a store, checking every file's size and (with `verify`) its SHA-256; raises `DataError`."""
-    path = pathlib.Path(path)
+    path = where_whole(pathlib.Path(path))
     if not (path / MANIFEST).is_file():
         reason = "no such folder" if not path.exists() else f"it has no {MANIFEST}, so it is not a whole store"
         raise DataError(f"store {path}: {reason}; a run whose config names a recipe makes it")

@@ -8,7 +8,7 @@ hashed (see `wukong_jax.data.recipes.criteo`), 2.3 million buckets in all, where
 import pathlib
 from typing import TYPE_CHECKING
 
-from wukong_jax.data.obtain import need_source, show_terms, source_files
+from wukong_jax.data.obtain import need_source, origin_of, show_terms
 from wukong_jax.data.recipes.criteo import bucket_counts, ingest_spec, schema
 from wukong_jax.data.spec import FractionSplit
 from wukong_jax.errors import DataError
@@ -45,5 +45,4 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
             raise DataError(f"recipe {NAME}: {path} lacks the file {' or '.join(FILES)}")
         path = found[0]
     show_terms(NAME, TERMS, cache)
-    origin = {"recipe": NAME, "source_files": source_files(given), "terms": TERMS}
-    return ingest(criteo_source({"all": [path]}), SPEC, out, origin=origin)
+    return ingest(criteo_source({"all": [path]}), SPEC, out, origin=origin_of(NAME, given, terms=TERMS))

@@ -8,7 +8,7 @@ import pathlib
 import re
 from typing import TYPE_CHECKING
 
-from wukong_jax.data.obtain import need_source, show_terms, source_files
+from wukong_jax.data.obtain import need_source, origin_of, show_terms
 from wukong_jax.data.recipes.criteo import bucket_counts, ingest_spec, schema
 from wukong_jax.data.spec import FileSplit
 from wukong_jax.errors import DataError
@@ -38,8 +38,7 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
 
     folder = need_source(NAME, source, "the folder with Criteo's files day_0 to day_23 (plain, .gz or .zst)")
     show_terms(NAME, TERMS, cache)
-    origin = {"recipe": NAME, "source_files": source_files(folder), "terms": TERMS}
-    return ingest(criteo_source(day_files(folder)), SPEC, out, origin=origin)
+    return ingest(criteo_source(day_files(folder)), SPEC, out, origin=origin_of(NAME, folder, terms=TERMS))
 
 
 def day_files(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:

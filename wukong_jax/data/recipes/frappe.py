@@ -12,7 +12,7 @@ import pathlib
 import re
 from typing import TYPE_CHECKING
 
-from wukong_jax.data.obtain import find_file, need_source, read_file, show_terms
+from wukong_jax.data.obtain import find_file, need_source, origin_of, read_file, show_terms
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema
 from wukong_jax.data.spec import CategoricalColumn, FileSplit, IngestSpec
 from wukong_jax.errors import DataError
@@ -61,7 +61,7 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
     lists = {split: [path] for split, path in files.items()}
     read = csv_source(lists) if in_csv else libfm_source(lists, fields=list(SIZES))
     print(f"Frappe: the train file is {train_file}")
-    return ingest(read, SPEC, out, origin={"recipe": NAME, "train_file": train_file, "terms": TERMS})
+    return ingest(read, SPEC, out, origin=origin_of(NAME, folder, train_file=train_file, terms=TERMS))
 
 
 def check(files: dict[str, pathlib.Path]) -> str:

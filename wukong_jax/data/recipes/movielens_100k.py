@@ -12,6 +12,7 @@ from wukong_jax.data.obtain import (
     download,
     download_wheel,
     find_file,
+    origin_of,
     read_archive,
     read_file,
     read_fresh,
@@ -69,9 +70,8 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
 
     show_terms(NAME, TERMS, cache)
     origin, tables = obtain(source, cache)
-    return ingest(
-        TableSource(canonical(tables), origin), SPEC, out, origin={"recipe": NAME, "source": origin, "terms": TERMS}
-    )
+    kept = origin_of(NAME, source, source=origin, terms=TERMS)
+    return ingest(TableSource(canonical(tables), origin), SPEC, out, origin=kept)
 
 
 def obtain(source: pathlib.Path | None, cache: pathlib.Path) -> tuple[str, "Tables"]:

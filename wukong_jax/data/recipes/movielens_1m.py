@@ -13,6 +13,7 @@ from wukong_jax.data.obtain import (
     SourceUnavailable,
     download,
     find_file,
+    origin_of,
     read_archive,
     read_file,
     read_fresh,
@@ -75,9 +76,8 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
         for column in SPEC.categorical
     )
     spec = dataclasses.replace(SPEC, categorical=hashed)
-    return ingest(
-        TableSource(canonical(tables), origin), spec, out, origin={"recipe": NAME, "source": origin, "terms": TERMS}
-    )
+    kept = origin_of(NAME, source, source=origin, terms=TERMS)
+    return ingest(TableSource(canonical(tables), origin), spec, out, origin=kept)
 
 
 def obtain(source: pathlib.Path | None, cache: pathlib.Path) -> tuple[str, dict[str, bytes]]:

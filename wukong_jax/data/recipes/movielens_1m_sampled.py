@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from wukong_jax.data.obtain import find_file, read_file, show_terms, verify
+from wukong_jax.data.obtain import find_file, origin_of, read_file, show_terms, verify
 from wukong_jax.data.recipes import movielens_1m
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature
 from wukong_jax.data.spec import CategoricalColumn, FileSplit, GroupTimeSplit, IngestSpec, MultiHotColumn
@@ -85,7 +85,7 @@ def prepare(out: pathlib.Path, *, source: pathlib.Path | None, cache: pathlib.Pa
     show_terms(NAME, TERMS, cache)
     origin, files = obtain(source, cache)
     rows = SampledSource(parse_1m(files), origin)
-    return ingest(rows, SPEC, out, origin={"recipe": NAME, "source": origin, "seed": SEED, "terms": TERMS})
+    return ingest(rows, SPEC, out, origin=origin_of(NAME, source, source=origin, seed=SEED, terms=TERMS))
 
 
 def obtain(source: pathlib.Path | None, cache: pathlib.Path) -> tuple[str, dict[str, bytes]]:
