@@ -33,7 +33,7 @@ def test_each_policy_says_what_becomes_of_zero_negative_and_short(policy, values
     inverse = inverse_entropy(ENTROPIES, LENGTHS, 1, policy)
     np.testing.assert_array_equal(inverse.values, [*values, *[math.nan] * 4])
     assert (inverse.too_short, inverse.zero, inverse.negative) == skipped
-    assert inverse.skipped == np.isnan(inverse.values).sum() == sum(skipped)
+    assert np.isnan(inverse.values).sum() == sum(skipped)
     assert user_data_term(LENGTHS, inverse) == pytest.approx(term)
     assert mean_data_term(ENTROPIES, LENGTHS, 1, policy) == pytest.approx(mean_term)
 

@@ -23,7 +23,7 @@ from wukong_jax.models.registry import table_specs
 from wukong_jax.scaling.collectives import PRESETS, Hardware
 from wukong_jax.sequential.schema import ITEM_TABLE, SequenceSchema
 
-MOMENTS = {"sgd": 0, "adagrad": 1, "adam": 2}  # slot values for each value; rowwise_adagrad has one a row
+MOMENTS = {"sgd": 0, "adagrad": 1, "adam": 2, "adamw": 2}  # kept for each value; rowwise_adagrad has one a row
 VALUE_PASSES, SORT_PASSES, SECTOR = 6, 64, 8  # passes over values handled and ids merged; fewest values read at once
 TABLE_SHARE = 0.75  # of the memory, for tables and slots: the rest is for the dense side
 

@@ -20,7 +20,6 @@ from jaxtyping import Array, Float32
 ROWS = 64  # of F at a time: the M of one wgmma
 SHARED_BYTES = 227 * 1024  # of one block on Hopper
 SCRATCH_BYTES = 4096  # left for barriers, alignment and the compiler's own reductions
-MAX_D, MAX_K = 192, 96  # above these the accumulators of one warpgroup leave no registers
 
 
 def round_up(size: int, multiple: int) -> int:

@@ -51,11 +51,6 @@ def _problem(n: int, d: int, k: int, dtype: Any) -> str | None:
     return None
 
 
-def supports(n: int, d: int, k: int, dtype: Any) -> bool:
-    """Whether `fm_layer_norm` serves X [batch, n, d] with Y [n, k] of this dtype."""
-    return _problem(n, d, k, dtype) is None
-
-
 def fm_layer_norm(
     x: Float[Array, "batch n d"],
     y: Float[Array, "n k"],

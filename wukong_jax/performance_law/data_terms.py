@@ -30,11 +30,6 @@ class Inverse(NamedTuple):
     negative: int
     """Users skipped for ApEn < 0, by the policy "positive"."""
 
-    @property
-    def skipped(self) -> int:
-        """Users without a value."""
-        return self.too_short + self.zero + self.negative
-
 
 class Bound(NamedTuple):
     """A lower bound of |U| L(C), in the papers' units, or why it cannot be stated."""

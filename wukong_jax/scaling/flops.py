@@ -21,6 +21,7 @@ from wukong_jax.config.run import RunConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.embeddings.optimizers import row_optimizer
 from wukong_jax.embeddings.plan import EmbeddingPlan, plan_embeddings
+from wukong_jax.embeddings.planner import MOMENTS
 from wukong_jax.embeddings.specs import TableSpec
 from wukong_jax.models.embedding_layer import count_embeddings
 from wukong_jax.models.registry import build_model, table_specs
@@ -29,7 +30,6 @@ from wukong_jax.training.program import uses_slot
 from wukong_jax.training.state import blank_batch, init_variables, make_inputs
 
 TRAINING_FACTOR = 3
-MOMENTS = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0}
 
 
 class Cost(NamedTuple):
