@@ -128,6 +128,14 @@ def test_tables_are_normal_with_their_own_stddev_across_chunk_borders():
     assert np.abs(likeness - np.eye(len(table))).max() < 6 / np.sqrt(width)
 
 
+def test_tables_of_different_rules_start_different():
+    specs = TableSpecs(tuple(TableSpec(n, 10, WIDTH, 0.1) for n in "ab"), tuple(FeatureSpec(n, n) for n in "ab"))
+    plan = plan_embeddings(SCHEMA, specs, TablesConfig((TableRule("^a$", name="sgd"), TableRule("^b$", name="adam"))))
+    one, other = (np.asarray(init_stack(stack, jax.random.key(0))) for stack in plan.stacks)
+    assert one.shape == other.shape == (10, WIDTH)
+    assert (one != other).all()
+
+
 def test_initialisation_follows_from_the_key():
     stack = stack_of((40, 0.5), (8, 0.5), width=4)
     first, again, other = (np.asarray(init_stack(stack, jax.random.key(seed))) for seed in (1, 1, 2))

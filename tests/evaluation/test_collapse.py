@@ -112,11 +112,11 @@ def test_the_columns_of_a_feature_mark_rows_of_its_own_table(plan, store):
         assert np.array_equal(np.flatnonzero(seen[stack.name][offset : offset + rows]), np.unique(read[read >= 0]))
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(("seed", "shuffle"), [(0, True), (3, True), (0, False)])
 @pytest.mark.parametrize("step", [1, 3])
-def test_the_examples_of_a_part_of_an_epoch_are_those_that_the_loop_reads(store, step, shuffle):
-    split, train = store.split("train"), tiny_config(store.path).train
-    batches = iter(training_batches(split, batch_size=16, seed=train.seed, epochs=1, shuffle=shuffle, threads=0))
+def test_the_examples_of_a_part_of_an_epoch_are_those_that_the_loop_reads(store, step, seed, shuffle):
+    split, train = store.split("train"), tiny_config(store.path, seed=seed).train
+    batches = iter(training_batches(split, batch_size=16, seed=seed, epochs=1, shuffle=shuffle, threads=0))
     expected = [next(batches).ids for _ in range(step)]
     found = list(trained_ids(split, train, shuffle, step))
     assert len(found) == step

@@ -20,7 +20,12 @@ from wukong_jax.config.baselines import (
     XDeepFMConfig,
 )
 from wukong_jax.config.layers import EmbeddingConfig, FeatureGroup, ImportantFeature, MLPConfig
-from wukong_jax.config.models import FactorizationMachineConfig, LogisticRegressionConfig, WukongConfig
+from wukong_jax.config.models import (
+    AttentiveConfig,
+    FactorizationMachineConfig,
+    LogisticRegressionConfig,
+    WukongConfig,
+)
 from wukong_jax.config.optimizer import TableRule
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature, VectorFeature
 from wukong_jax.errors import ConfigError
@@ -61,6 +66,17 @@ MODELS = {
 CATEGORICAL = (CategoricalFeature("a", 9), CategoricalFeature("b", 5))
 MULTI_HOT = (MultiHotFeature("m", 7, 3, "mean"),)
 NUMERIC, VECTORS = (NumericFeature("x"), NumericFeature("y")), (VectorFeature("v", 3),)
+DROP = MLPConfig((8,), "tanh", dropout=0.5)
+DROPPING = {
+    "numeric features": dataclasses.replace(WUKONG, embedding=EmbeddingConfig(dense_mlp=DROP)),
+    "feature group": dataclasses.replace(
+        WUKONG, embedding=EmbeddingConfig(groups=(FeatureGroup(("a", "b"), 2, mlp=DROP),))
+    ),
+    "attentive projection": dataclasses.replace(WUKONG, fm="attentive", attentive=AttentiveConfig(mlp=DROP)),
+    "dcnv2": DCNv2Config(4, "stacked", 2, mlp=DROP),
+    "finalmlp's gates": FinalMLPConfig(4, TANH, TANH, 2, DROP, ("a",), ("b",)),
+    "finalnet": FinalNetConfig(4, DROP),
+}
 SCHEMAS = {
     "everything": DatasetSchema(CATEGORICAL, MULTI_HOT, NUMERIC, VECTORS),
     "two tasks": DatasetSchema(CATEGORICAL, MULTI_HOT, NUMERIC, VECTORS, labels=("click", "buy")),
@@ -121,6 +137,15 @@ def test_jit_changes_nothing_and_one_batch_row_does_not_see_another(config, set_
     np.testing.assert_allclose(jitted(setup.variables, setup.inputs), together, rtol=1e-5, atol=1e-6)
     setup.batch = jax.tree.map(lambda x: x[::-1], setup.batch)
     np.testing.assert_allclose(jitted(setup.variables, setup.inputs), together[::-1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("config", DROPPING.values(), ids=DROPPING.keys())
+def test_dropout_acts_wherever_there_is_an_mlp(config, set_up):
+    setup = set_up(config, SCHEMAS["everything"])
+    logits = jax.jit(lambda key, train: setup.logits(train=train, rngs={"dropout": key}), static_argnums=1)
+    one, again, other = (np.asarray(logits(jax.random.key(seed), True)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys())

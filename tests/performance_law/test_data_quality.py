@@ -1,7 +1,9 @@
 """The report's figures against direct counts, and a warning for each degenerate measure, and only then."""
 
+import collections
 import dataclasses
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -53,6 +55,57 @@ def test_the_measures_are_those_of_their_functions(rng):
         assert entropy.d_users == pytest.approx(sum(len(one) / value for one, value in zip(lists, own, strict=True)))
         assert entropy.d_mean == pytest.approx(len(joined) / own.mean())
         assert entropy.d_pooled == pytest.approx(len(joined) / approximate_entropy(joined, m))
+
+
+def block_entropy(windows: list[tuple[int, ...]]) -> float:
+    """In nats, of the shares of the distinct windows."""
+    counts = collections.Counter(windows).values()
+    return sum(-count / len(windows) * math.log(count / len(windows)) for count in counts)
+
+
+def test_the_measures_of_items_and_of_windows_are_direct_counts():
+    lists = [[0, 1, 0, 3, 1, 0], [1, 1, 2], [3, 3, 0, 1, 0]]
+    quality = data_quality(from_lists(lists), [1, 2])
+    joined = [item for one in lists for item in one]
+    assert quality.shannon_bits == pytest.approx(block_entropy([(item,) for item in joined]) / math.log(2))
+    for entropy, m in zip(quality.entropies, (1, 2), strict=True):
+        shorter, longer = (
+            [tuple(one[at : at + n]) for one in lists for at in range(len(one) - n + 1)] for n in (m, m + 1)
+        )
+        assert entropy.pooled_within_users == pytest.approx(block_entropy(longer) - block_entropy(shorter))
+        assert entropy.pooled_within_users != pytest.approx(entropy.pooled, rel=0.01)
+
+
+def test_the_compression_ratio_is_that_of_the_items_in_their_order(rng):
+    lists = [[*range(70), *range(300)], rng.integers(0, 300, 50).tolist()]
+    quality = data_quality(from_lists(lists), [1])
+    content, backwards = (np.concatenate(lists)[::step].astype("<i4").tobytes() for step in (1, -1))
+    assert quality.compression_ratio == len(zlib.compress(content)) / len(content)
+    assert len(zlib.compress(content)) != len(zlib.compress(backwards)), "else the order would not show"
+
+
+@pytest.mark.parametrize("policy", ["absolute", "signed", "positive"])
+@pytest.mark.parametrize("repeating", [3, 0])
+def test_negative_entropies_count_as_the_policy_says(repeating, policy, rng):
+    """Users who repeat nothing have ApEn < 0; and so has all of them joined, where nobody repeats."""
+    lists = [*users_who_repeat(rng, repeating), list(range(20, 28)), list(range(30, 35))]
+    entropy = data_quality(from_lists(lists), [1], policy).entropies[0]
+    joined = np.concatenate(lists)
+    own = np.array([approximate_entropy(np.array(one), 1) for one in lists])
+    assert np.count_nonzero(own > 0) == repeating
+    assert entropy.negative == (2 if policy == "positive" else 0)
+
+    def inverse(value: float) -> float:
+        return {"absolute": 1 / abs(value), "signed": 1 / value, "positive": 1 / value if value > 0 else math.nan}[
+            policy
+        ]
+
+    terms = np.array([len(one) * inverse(value) for one, value in zip(lists, own, strict=True)])
+    kept = terms[np.isfinite(terms)]
+    assert entropy.d_users == pytest.approx(kept.sum() if len(kept) else math.nan, nan_ok=True)
+    mean = np.abs(own).mean() if policy == "absolute" else own.mean()
+    assert entropy.d_mean == pytest.approx(len(joined) * inverse(mean), nan_ok=True)
+    assert entropy.d_pooled == pytest.approx(len(joined) * inverse(approximate_entropy(joined, 1)), nan_ok=True)
 
 
 def test_sound_data_gives_no_warning(rng):

@@ -125,6 +125,16 @@ def test_the_region_is_all_sizes_within_the_tolerance():
     assert found.cheapest.layers * found.cheapest.dim == cost.min()
 
 
+def test_the_cheapest_size_is_that_by_the_first_budget():
+    law = certain(RUNS, "quadratic", peak(17.8, 51.7), spread=0.002)
+    wide = Budget("d", 1e9, lambda layers, dim: dim)
+    found = optimum(Search(law), budgets=[wide, Budget("N d", 1e9, size)], tolerance=0.004, sigma=0.001)
+    assert found.cheapest.dim == found.region.dims.min()
+    by_size = optimum(Search(law), budgets=[Budget("N d", 1e9, size), wide], tolerance=0.004, sigma=0.001)
+    assert by_size.cheapest.layers * by_size.cheapest.dim == (found.region.layers * found.region.dims).min()
+    assert by_size.cheapest.dim > found.cheapest.dim, "the two differ here"
+
+
 def test_noise_above_the_tolerance_takes_its_place():
     law = certain(RUNS, "quadratic", peak(17.8, 51.7))
     assert optimum(Search(law), tolerance=0.004, sigma=0.001).region.tolerance == (0.004, "given")

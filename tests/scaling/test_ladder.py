@@ -214,6 +214,14 @@ def memory(config: RunConfig) -> int:
     return step_memory(config, describe_cost(config)).total
 
 
+def test_activations_are_those_of_the_examples_worked_off_at_a_time():
+    config = base(MODELS["wukong"], batch_size=64, micro_batch=16)
+    cost = describe_cost(config)
+    needed = step_memory(config, cost)
+    assert (needed.examples, needed.activations) == (16, 16 * cost.activation_bytes)
+    assert cost.activation_bytes > 0
+
+
 def test_a_rung_that_fits_is_given_and_one_byte_less_refused():
     start = base(MODELS["dlrm"])
     needed = memory(rung(start, 3e6))

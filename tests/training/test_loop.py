@@ -1,16 +1,28 @@
 """When the loop evaluates, logs, saves and stops."""
 
 import dataclasses
+import re
 import signal
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from tests.tiny import STEPS_PER_EPOCH, before_step, compiled, opened_loop, plain_config, run_loop
+from tests.tiny import (
+    STEPS_PER_EPOCH,
+    before_step,
+    compiled,
+    memory_console,
+    opened_loop,
+    plain_config,
+    printed,
+    run_loop,
+)
 from wukong_jax.config.optimizer import ScheduleConfig
 from wukong_jax.config.run import PlateauConfig
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import ConfigError
+from wukong_jax.training.display import PlainDisplay
 from wukong_jax.training.loop import StoppedBySignal, _all_finite, total_steps
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -20,6 +32,15 @@ def trained(store_path, folder, **settings):
     config = plain_config(store_path, **settings)
     store = open_store(store_path)
     return run_loop(compiled(config, total_steps(config, store)), store, folder)
+
+
+def with_made_steps(program, change):
+    """The program with steps that compute nothing: `change` gives the fields that differ after one from a state."""
+
+    def train_step(state, batch):
+        return state.replace(step=state.step + 1, **change(state))
+
+    return dataclasses.replace(program, train_step=train_step)
 
 
 def steps_of(progress, split):
@@ -46,6 +67,55 @@ def test_evaluations_and_points_of_the_curve(tiny_store, tmp_path, settings, eva
     assert steps_of(progress, "progressive") == (evaluated if settings.get("progressive") else [])
     assert progress.finished
     assert progress.step == int(state.step) == evaluated[-1]
+
+
+def test_the_last_point_of_the_curve_is_the_mean_of_the_steps_since_the_one_before(tiny_store, tmp_path):
+    config = plain_config(tiny_store, log_every_steps=3, max_steps=5)
+    losses = iter([1.0, 2.0, 3.0, 5.0, 7.0])
+    made = with_made_steps(compiled(config, 5), lambda state: {"loss_sum": state.loss_sum + next(losses)})
+    _, progress = run_loop(made, open_store(tiny_store), tmp_path)
+    assert [point["logloss"] for point in progress.history if point["split"] == "train"] == [2.0, 6.0]
+
+
+def test_rows_in_further_rounds_are_told_at_each_point_and_counted_anew(tiny_store, tmp_path):
+    config = plain_config(tiny_store, log_every_steps=2, max_steps=5)
+    program, grown = compiled(config, 5), {"a": 2, "b": 1}
+
+    def grow(state):
+        return {"exchange": {name: count + grown[name] for name, count in state.exchange.items()}}
+
+    def eval_step(state, metrics, batch):
+        return program.eval_step(state.replace(exchange={}), metrics, batch)
+
+    made = dataclasses.replace(with_made_steps(program, grow), eval_step=eval_step)
+    console = memory_console()
+    with opened_loop(made, open_store(tiny_store), tmp_path) as loop:
+        loop.state, loop.display = (
+            loop.state.replace(exchange=dict.fromkeys(grown, jnp.int32(0))),
+            PlainDisplay(console, 5),
+        )
+        loop.run()
+    points = [point for point in loop.progress.history if point["split"] == "train"]
+    assert [point["rows_in_further_rounds"] for point in points] == [6, 6, 3]
+    said = re.findall(r"step (\d): (\d+) rows needed further rounds of exchange", printed(console))
+    assert said == [("2", "6"), ("4", "6"), ("5", "3")]
+
+
+@pytest.mark.parametrize(("seed", "shuffle"), [(0, True), (3, True), (0, False)])
+def test_the_order_of_the_examples_is_that_of_the_seed_or_of_the_store(tiny_store, tmp_path, seed, shuffle):
+    config, store, seen = plain_config(tiny_store), open_store(tiny_store), []
+    program = compiled(config, total_steps(config, store))
+    train = dataclasses.replace(config.train, seed=seed, epochs=1)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, shuffle=shuffle), train=train)
+
+    def train_step(state, batch):
+        seen.append(np.asarray(batch.numeric))
+        return state.replace(step=state.step + 1)
+
+    run_loop(dataclasses.replace(program, config=config, train_step=train_step), store, tmp_path)
+    split, rows = store.split("train"), 16 * STEPS_PER_EPOCH
+    order = split.training_rows(0, rows, batch_size=16, seed=seed, epoch=0) if shuffle else np.arange(rows)
+    np.testing.assert_array_equal(np.concatenate(seen), split.columns["numeric"][order])
 
 
 def test_progressive_validation_scores_every_example_once_before_it_is_learned_from(tiny_store, tmp_path):

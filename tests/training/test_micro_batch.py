@@ -24,7 +24,7 @@ from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
 from wukong_jax.training import micro_batch
 from wukong_jax.training.micro_batch import evaluation_part, joined, micro_batch_size, split
 from wukong_jax.training.program import Program, build_program
-from wukong_jax.training.state import TrainState, blank_batch
+from wukong_jax.training.state import TrainState, blank_batch, make_inputs
 from wukong_jax.training.step import make_eval_step
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -227,6 +227,15 @@ def test_a_step_in_parts_equals_the_step_at_once(model):
     for one, other in zip(whole.progressive, parts.progressive, strict=True):
         assert compute_metrics(one) == pytest.approx(compute_metrics(other), rel=1e-6)
         assert compute_metrics(one)["examples"] == sum(np.count_nonzero(batch(seed).weights) for seed in (0, 1))
+
+
+def test_the_steps_loss_is_the_weighted_sum_of_both_tasks():
+    prog, state, one = program(WUKONG, None), copied(WUKONG), batch()
+    inputs = make_inputs(prog.plan, jax.tree.map(jnp.asarray, one), state.tables)
+    logits = prog.model.apply({"params": state.params}, inputs, train=False)
+    z, w = np.asarray(logits, np.float64), one.weights.astype(np.float64)
+    wanted = w @ ((np.logaddexp(0, z) - one.labels * z) @ [1.0, 0.3]) / w.sum()
+    assert float(prog.train_step(state, one).loss_sum) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_steps_in_parts_loop():

@@ -139,6 +139,18 @@ def test_the_decay_of_squares_is_that_of_parameters_and_dense_tables(rng):
         np.testing.assert_allclose(found[path], wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("start", [0.0, 2.0])
+def test_the_sum_of_squares_of_a_dense_table_starts_where_its_rule_says(start, rng):
+    rule = TableRule(update="dense", name="adagrad", learning_rate=TABLE_RATE, initial_accumulator=start)
+    plan, optimizer = make(OptimizerConfig("sgd", RATE), rule)
+    params, gradient = tree(rng, plan)["tables"], tree(rng, plan)["tables"]
+    found, before, g = follow(optimizer, {"tables": params}, [{"tables": gradient}]), flat(params), flat(gradient)
+    assert len(found) == 2
+    for name, w in before.items():
+        wanted = w - TABLE_RATE * g[name] / np.sqrt(start + g[name] ** 2 + 1e-7)
+        np.testing.assert_allclose(found[f"tables/{name}"], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_a_scale_of_0_freezes(rng):
     rules = (ParameterRule("^layer_0", 0.0), ParameterRule(".*"))
     plan, optimizer = make(OptimizerConfig(rules=rules), TableRule())
@@ -153,7 +165,8 @@ def test_a_scale_of_0_freezes(rng):
 
 def test_row_sparse_tables_are_not_on_the_dense_side(rng):
     plan, optimizer = make(OptimizerConfig(), TableRule())
-    assert jax.tree.leaves(optimizer.init({"params": {}, "tables": {}})) is not None
+    assert plan.dense == ()
+    assert len(plan.row_sparse) == 2
     shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(lambda: optimizer.init(tree(rng, plan))))]
     assert (5, 2) not in shapes
 

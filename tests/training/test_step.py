@@ -170,10 +170,28 @@ def test_two_runs_of_one_seed_are_bit_identical():
     assert not np.array_equal(first.batch_stats["head"]["batch_norm_0"]["mean"], np.zeros(8))
 
 
-def test_another_seed_gives_other_parameters():
+def test_a_cosine_ends_at_the_last_step_for_dense_parameters_and_both_kinds_of_tables():
+    """The rate of the step after it is 0."""
+    config = program(LINEAR).config
+    tables = TablesConfig((TableRule("^a", update="dense", name="sgd"), TableRule(name="sgd")))
+    optimizer = OptimizerConfig("sgd", 0.1, ScheduleConfig("cosine"))
+    prog = build_program(dataclasses.replace(config, optimizer=optimizer, tables=tables), 3)
+    assert prog.plan.dense
+    assert prog.plan.row_sparse
+    state, seen = start(prog), []
+    for seed in range(4):
+        state = prog.train_step(state, batch(seed))
+        seen.append(host([state.params, state.tables]))
+    for before, after in zip(jax.tree.leaves(seen[1]), jax.tree.leaves(seen[2]), strict=True):
+        assert not np.array_equal(before, after)
+    assert_equal(seen[2], seen[3])
+
+
+def test_another_seed_gives_other_parameters_tables_and_dropout():
     config = program(LINEAR).config
     two = [build_program(dataclasses.replace(config, train=TrainConfig(seed=seed)), 1).init() for seed in (0, 1)]
-    for one, other in zip(two[0].tables.values(), two[1].tables.values(), strict=True):
+    drawn = [[*state.tables.values(), state.params["linear"]["numeric"]["kernel"], state.rng] for state in two]
+    for one, other in zip(*drawn, strict=True):
         assert not np.array_equal(one, other)
 
 
