@@ -289,7 +289,8 @@ def optimum_intervals(form, runs, draws, seed):
     tops = [
         (term.maximum(*ours)[0], term.maximum(*theirs)) for (term, *ours), (_, *theirs) in zip(best, drawn, strict=True)
     ]
-    return [interval(float(np.exp(top)), np.exp(draws), 0.95) for top, draws in tops]
+    with np.errstate(over="ignore"):  # the end of an interval that has none is infinite
+        return [interval(float(np.exp(top)), np.exp(draws), 0.95) for top, draws in tops]
 
 
 def hits(form, law, trials, draws, noise, best):
