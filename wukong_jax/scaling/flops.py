@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from wukong_jax.config.mesh import MeshConfig
 from wukong_jax.config.models import WukongConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.schema import DatasetSchema
@@ -93,7 +94,8 @@ def fm_interactions(config: WukongConfig, schema: DatasetSchema) -> tuple[Intera
 
 
 def describe_cost(config: RunConfig) -> Cost:
-    """Cost of the config's model; raises `ConfigError` where the config cannot be built."""
+    """Cost of the config's model on one device; raises `ConfigError` where the config cannot be built."""
+    one_device = dataclasses.replace(config, mesh=MeshConfig())
     model_config = config.model
     if isinstance(model_config, WukongConfig):  # the paper's formulas: the same count on every platform
         model_config = dataclasses.replace(model_config, implementation="reference")
@@ -118,7 +120,7 @@ def describe_cost(config: RunConfig) -> Cost:
         dict(parameters),
         tuple((spec, f"{stack.rule.update} {stack.rule.name}") for stack in plan.stacks for spec in stack.tables),
         sum(4 * stack.rows * stack.width for stack in plan.stacks),
-        sum(_slot_bytes(plan, work_space=uses_slot(config, jax.default_backend()))),
+        sum(_slot_bytes(plan, work_space=uses_slot(one_device, jax.default_backend()))),
         _bytes(variables["params"]) * (2 + MOMENTS[config.optimizer.name]),
         _intermediate_bytes(traced.jaxpr),
     )
