@@ -184,7 +184,7 @@ def test_the_mesh_changes_nothing(case: str):
     many, found = trained(model, update, optimizer, on, part)
     assert found.loss_sum.dtype == jnp.float64
     np.testing.assert_allclose(found.loss_sum, expected.loss_sum, rtol=1e-8)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-7, atol=1e-8)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
     jax.tree.map(close, found.params, expected.params)
     jax.tree.map(close, tables(many, found.tables), tables(one, expected.tables))
     jax.tree.map(close, slots(many, found), slots(one, expected))
