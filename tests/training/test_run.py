@@ -6,7 +6,6 @@ import shutil
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from tests.tiny import (
@@ -22,7 +21,6 @@ from tests.tiny import (
     write_store,
 )
 from wukong_jax.config.optimizer import TableRule, TablesConfig
-from wukong_jax.config.run import PlateauConfig
 from wukong_jax.data.schema import CategoricalFeature
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import BusyError, CheckpointError, ConfigError, DataError, TrainingError
@@ -35,7 +33,6 @@ from wukong_jax.training.run import (
     CONFIG_FILE,
     CURVES_FILE,
     RECORD_FILE,
-    check_validation,
     load_best,
     load_config,
     train,
@@ -385,43 +382,6 @@ def test_a_store_with_training_rows_only(tmp_path):
     record = train(plain_config(store), tmp_path / "run", memory_console())
     assert record["results"] == {}
     assert {point["split"] for point in record["history"]} == {"train"}
-
-
-def test_a_plateau_without_a_validation_split_is_refused(tmp_path):
-    store = write_store(tmp_path / "store", rows={"train": 70}).path
-    with pytest.raises(ConfigError, match=r"train.plateau: store .* no rows in the split 'valid'"):
-        train(plain_config(store, plateau=PlateauConfig()), tmp_path / "run", memory_console())
-    assert not (tmp_path / "run").exists()
-
-
-def test_an_undefined_monitor_is_refused_before_training(tmp_path):
-    store = write_store(tmp_path / "store", rows={"train": 70, "valid": 1, "test": 9}).path
-    with pytest.raises(
-        ConfigError, match=r"label 'label' is [01] in all rows of the split 'valid'.*--train.monitor logloss"
-    ):
-        train(plain_config(store), tmp_path / "run", memory_console())
-    assert train(plain_config(store, monitor="logloss"), tmp_path / "run", memory_console())["steps"] == STEPS
-
-
-@pytest.mark.parametrize("monitor", ["auc", "logloss"])
-def test_only_validation_rows_that_count_are_looked_at(tiny_store, monitor):
-    store = open_store(tiny_store)
-    split = store.split("valid")
-
-    def weighted(weights):
-        columns = split.columns | {"weights": weights.astype(np.float32)}
-        return dataclasses.replace(store, splits=store.splits | {"valid": dataclasses.replace(split, columns=columns)})
-
-    config = plain_config(tiny_store, monitor=monitor)
-    labels = split.columns["labels"][:, 0]
-    check_validation(config, weighted(np.ones(split.rows)))
-    with pytest.raises(ConfigError, match=r"schema.weight: .* is 0 in all rows of the split 'valid'"):
-        check_validation(config, weighted(np.zeros(split.rows)))
-    if monitor == "auc":
-        with pytest.raises(ConfigError, match="is 1 in all rows of the split 'valid' that count"):
-            check_validation(config, weighted(labels))
-    else:
-        check_validation(config, weighted(labels))
 
 
 def test_a_schema_without_a_group_has_no_gauc(tmp_path):
