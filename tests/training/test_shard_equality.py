@@ -4,9 +4,15 @@ The devices are eight of one CPU (tests/conftest.py). Batches have ids that many
 weights.
 """
 
+import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
+import pickle
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -35,6 +41,7 @@ SCHEMA = DatasetSchema(
     numeric=(NumericFeature("price"),),
 )
 BATCH, STEPS = 32, 200
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 MLP = MLPConfig((16, 8))
 XLA = {"implementation": "xla_cpu"}
@@ -99,8 +106,8 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def float64() -> Iterator[None]:
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
     """Everything in float64, products and activations too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "_einsum", lambda subscripts, dtype, left, right: jnp.einsum(subscripts, left, right))
@@ -109,6 +116,12 @@ def float64() -> Iterator[None]:
         jax.config.update("jax_enable_x64", True)
         yield
         jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _float64() -> Iterator[None]:
+    with double_precision():
+        yield
 
 
 def batches() -> list[Batch]:
@@ -213,3 +226,41 @@ def test_diagnostics_are_those_of_one_device(case: str):
     assert figures.keys() == reference.keys() >= {"gradient_norm/table/item", "update_ratio/table/user"}
     for name, value in reference.items():
         np.testing.assert_allclose(figures[name], value, rtol=1e-5, err_msg=name)
+
+
+TWO_PROCESSES = ("rows, tensor", "each table elsewhere, in parts", "dense columns, fsdp", "dlrm", "dcnv2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TWO_PROCESSES)
+def test_two_processes_change_nothing(case: str, tmp_path: pathlib.Path):
+    model, update, optimizer, on, _ = CASES[case]
+    with socket.create_server(("", 0)) as free:
+        port = str(free.getsockname()[1])
+    flags = f"--xla_force_host_platform_device_count={on.devices // 2}"
+    # compiled as this process does: exponentials are other ones where XLA optimises
+    own = {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | own
+    words = [sys.executable, "-m", "tests.training.shard_process"]
+    started = [
+        subprocess.Popen(
+            [*words, str(process), port, case, str(tmp_path / "found")],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for process in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    processes, devices, (loss, params, found_tables, found_slots) = pickle.loads((tmp_path / "found").read_bytes())
+    assert (processes, devices) == (2, on.devices)
+    one, expected = trained(model, update, optimizer, MeshConfig(), None)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
+    assert loss.dtype == np.float64
+    close(loss, expected.loss_sum)
+    jax.tree.map(close, params, expected.params)
+    jax.tree.map(close, found_tables, tables(one, expected.tables))
+    jax.tree.map(close, found_slots, slots(one, expected))
