@@ -21,7 +21,7 @@ from typing import NoReturn
 
 import jax
 
-from wukong_jax.agreement import SharedError, exchange, leads, process_count, process_index
+from wukong_jax.agreement import SharedError, exchange, leads, process_count, process_index, together
 from wukong_jax.config.distributed import AUTO, DistributedConfig
 from wukong_jax.errors import ConfigError, TrainingError, UserError
 from wukong_jax.last_words import LastWords
@@ -47,6 +47,7 @@ def run_job(config: DistributedConfig, work: Callable[[], int]) -> int:
     start(config)
     with leaving_on_errors(SharedError, TrainingError):
         try:
+            together(lambda: _check_processes(config))
             code = work()
         except (SharedError, TrainingError) as error:
             if leads():
@@ -158,6 +159,15 @@ def _initialize(config: DistributedConfig) -> None:
     _check_reachable(config)
     # what was said by hand is not mixed with what a launcher may have left in the environment
     initialize(config.coordinator, config.processes, config.process, cluster_detection_method="deactivate")
+
+
+def _check_processes(config: DistributedConfig) -> None:
+    """Raise `ConfigError` where this process was told of another number of processes than process 0."""
+    if config.processes not in (None, process_count()):
+        raise ConfigError(
+            f"distributed.processes: received {config.processes}, but process 0 was given {process_count()}; start all "
+            "of them with the same number"
+        )
 
 
 def _check_reachable(config: DistributedConfig) -> None:

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from wukong_jax.config.mesh import MeshConfig
-from wukong_jax.embeddings.exchange import Wire, fetch, request, room_for, send_back
+from wukong_jax.embeddings.exchange import Wire, counted, fetch, request, room_for, send_back
 from wukong_jax.training.sharding import AXES, make_mesh
 
 DEVICES, DEVICE_ROWS, PLACES, WIDTH = 8, 10, 12, 4
@@ -101,3 +101,10 @@ def test_room_is_a_multiple_of_an_even_share_and_at_most_all_places():
     assert room_for(1000, 8, 100.0) == 1000
     assert room_for(4, 8, 1.5) == 4
     assert room_for(20, 8, 0.1) == 8
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "total"), [(0, 0, 0), (3, 4, 7), (2**31 - 5, 4, 2**31 - 1), (2**31 - 5, 9, 2**31 - 1)]
+)
+def test_a_count_of_rows_stops_at_the_largest_int32(before: int, more: int, total: int):
+    assert int(counted(jnp.int32(before), jnp.int32(more))) == total

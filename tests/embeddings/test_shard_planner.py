@@ -139,7 +139,7 @@ ROOM = 96  # 1.5 x 512 / 8
         (ADAGRAD, "replicated", 5000, OTHERS * PLACES * (4 + WIDTH * 4)),
         (ADAM, "replicated", 5000, 2 * OTHERS * 5000 * WIDTH * 4),
         (ADAGRAD, "dealt_rows", ROWS, 2 * 7 + 7 * ROOM * (4 + 2 * WIDTH * 4)),
-        (ADAM, "rows", ROWS, 7 + 7 * ROOM * (4 + 2 * WIDTH * 4)),
+        (ADAM, "rows", ROWS, 2 * 7 + 7 * ROOM * (4 + 2 * WIDTH * 4)),
         (TableRule(name="sgd"), "columns", ROWS, OTHERS * (PLACES * 4 + 2 * LOCAL * WIDTH * 4)),
         (ADAGRAD, "columns", ROWS, OTHERS * (PLACES * 4 + 2 * LOCAL * WIDTH * 4 + 2 * PLACES * 4)),
     ],
@@ -221,6 +221,11 @@ def test_placements_that_the_config_names_are_kept():
         (ADAM, MeshConfig(8, placements=given("dealt_rows")), "received dealt_rows for table 't0'.*expected rows"),
         (ADAM, MeshConfig(8, placements=(*given("rows", "0")[:1], PlacementRule("1", "columns"))), "updated together"),
         (ADAGRAD, MeshConfig(8, placements=given("rows", "0")[:1]), "no rule matches table 't1'"),
+        (
+            ADAGRAD,
+            MeshConfig(8, placements=given("rows", "^0$")),
+            r"pattern '\^0\$', which matches no .* t0, t1;.*leave",
+        ),
     ],
 )
 def test_placements_that_cannot_be_are_errors(rule, mesh, message):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wukong_jax.cli import main
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.mesh import MeshConfig
 from wukong_jax.config.models import (
@@ -182,6 +183,14 @@ def test_rows_are_not_looked_up_ahead_of_the_only_part(size: int | None):
         ConfigError, match=rf"mesh\.lookup_ahead: .*micro_batch={size}.* divisor of the batch of {ROWS}"
     ):
         build_program(config, 10)
+
+
+def test_a_plan_without_parts_to_look_up_ahead_is_refused_as_the_run_is(request, monkeypatch, capsys):
+    monkeypatch.chdir(request.config.rootpath)
+    plan = ["describe", "--config", "configs/criteo_kaggle.py", "--mesh", "4x2", "--mesh.lookup-ahead"]
+    assert main(plan) == 2
+    assert "mesh.lookup_ahead: received True" in capsys.readouterr().err
+    assert main([*plan, "--train.micro-batch", "1024"]) == 0
 
 
 @pytest.mark.parametrize("place", ["head", "fmb_mlp", "layers"])

@@ -39,6 +39,13 @@ SLOW = (
     "dense columns, fsdp",
     "dense replicated",
 )
+TWO_PROCESSES = [
+    "dcnv2",
+    *(
+        pytest.param(case, marks=pytest.mark.slow)
+        for case in ("rows, tensor", "each table elsewhere, in parts", "dense columns, fsdp", "dlrm")
+    ),
+]
 EVERY_CASE = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
 
 
@@ -82,10 +89,7 @@ def test_diagnostics_are_those_of_one_device(case: str):
         np.testing.assert_allclose(figures[name], value, rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "case", ["rows, tensor", "each table elsewhere, in parts", "dense columns, fsdp", "dlrm", "dcnv2"]
-)
+@pytest.mark.parametrize("case", TWO_PROCESSES)
 def test_two_processes_change_nothing(case: str, tmp_path: pathlib.Path):
     devices, (losses, params, found_tables, found_slots) = in_two_processes(case, tmp_path / "found")
     assert devices == CASES[case].mesh.devices

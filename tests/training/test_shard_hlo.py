@@ -49,8 +49,8 @@ def abstract_batch(program: Program):
 
 
 @functools.cache
-def compiled(placement: str, optimizer: str, devices: int = 8):
-    program = build_program(config_of(placement, optimizer, devices), 10)
+def compiled(placement: str, optimizer: str, devices: int = 8, update: str = "row_sparse"):
+    program = build_program(config_of(placement, optimizer, devices, update), 10)
     return program.train_step.lower(program.abstract_state(), abstract_batch(program)).compile()
 
 
@@ -91,6 +91,18 @@ def test_a_device_keeps_its_share_and_works_in_space_of_the_batchs_size(placemen
     assert expected <= memory.argument_size_in_bytes <= expected + 2**16
     assert memory.alias_size_in_bytes >= expected, "what is donated is updated in place"
     assert memory.temp_size_in_bytes <= 3 * TIMES * BATCH_BYTES / 8 < expected / 100
+
+
+@pytest.mark.parametrize("placement", ["rows", "columns"])
+def test_a_densely_updated_table_stays_with_its_gradient_and_moments_where_it_is_split(placement: str):
+    found = compiled(placement, "adam", update="dense")
+    largest = max(collective.whole_bytes for collective in find_collectives(found.as_text()))
+    assert largest <= TIMES * BATCH_BYTES
+    share, memory = TABLE_BYTES / 8, found.memory_analysis()
+    assert 3 * share <= memory.argument_size_in_bytes <= 3 * share + 2**16
+    assert memory.alias_size_in_bytes >= 3 * share, "what is donated is updated in place"
+    # a device's part of the gradient, and what clipping makes of it
+    assert memory.temp_size_in_bytes <= 2 * share + 3 * TIMES * BATCH_BYTES / 8
 
 
 def test_table_bytes_of_a_device_fall_as_one_over_the_devices():

@@ -334,6 +334,20 @@ def test_other_settings_or_another_folder_for_another_process_are_refused(job, o
 
 
 @pytest.mark.slow
+def test_another_number_of_processes_than_process_0_was_given_is_refused(job):
+    def with_its_own(process, port):
+        options, environment = by_hand(process, port)
+        options[options.index("--distributed.processes") + 1] = str(2 + process)
+        return options, environment
+
+    run = job.folder / "miscounted"
+    ended = job.run(run, launch=with_its_own)
+    assert [process.code for process in ended] == [2, 2]
+    assert "process 1: distributed.processes: received 3, but process 0 was given 2; start all" in ended[0].errors
+    assert not run.exists()
+
+
+@pytest.mark.slow
 def test_slurm_says_who_is_who(job, undisturbed):
     run = job.folder / "slurm"
     ended = job.run(run, sharded=True, launch=by_slurm)

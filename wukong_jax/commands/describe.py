@@ -144,9 +144,12 @@ def _planned(run: RunConfig, cost: "Cost", hardware: str) -> tuple[tuple["TableC
     from wukong_jax.models.registry import table_specs
     from wukong_jax.scaling.collectives import PRESETS
     from wukong_jax.scaling.memory import device_memory
+    from wukong_jax.training.micro_batch import check_lookup_ahead
 
     choices = choices_of(run, table_specs(run.model, run.batch_schema), PRESETS[hardware])
-    return choices, device_memory(run, cost, choices, "cpu" if hardware == "cpu" else "gpu")
+    memory = device_memory(run, cost, choices, "cpu" if hardware == "cpu" else "gpu")
+    check_lookup_ahead(run, memory.examples * run.mesh.devices)
+    return choices, memory
 
 
 def _plain_plan(run: RunConfig, choices: Sequence["TableChoice"], memory: "Memory") -> dict[str, Any]:

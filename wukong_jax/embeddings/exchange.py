@@ -77,6 +77,11 @@ def request(ids: Int[Array, "places"], wire: Wire) -> Requests:
     return Requests(rows, entry, bounds[:-1].astype(jnp.int32), rounds, excess.astype(jnp.int32))
 
 
+def counted(before: Int[Array, ""], more: Int[Array, ""]) -> Int[Array, ""]:
+    """Sum of two counts of rows; it stops at the largest int32, which a log of many large steps can reach."""
+    return jnp.minimum(before, jnp.iinfo(jnp.int32).max - more) + more
+
+
 def fetch(table: Float[Array, "device_rows width"], requests: Requests, wire: Wire) -> Float[Array, "places width"]:
     """The row of each place, zeros where it asks for none; `table` is this device's block."""
 

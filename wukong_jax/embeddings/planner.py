@@ -86,7 +86,7 @@ class StackModel:
             mean = [2 * others * places * 4] if self.rule.name == "rowwise_adagrad" else []
             return [others * places * 4, *mean, *whole], [others * places / devices * width * value] * 2
         sent = (devices - 1.0) * room_for(places // devices, devices, self.mesh.exchange_capacity)
-        rounds = [2 * others * 4] * (1 if self.rule.update == "dense" else 2)  # of the exchange, and what did not fit
+        rounds = [2 * others * 4] * 2  # of the exchange, and what did not fit
         return [*rounds, *whole], [4 * sent, *[sent * width * value] * 2]
 
     def moved(self, load: Load, placement: Placement) -> float:
@@ -142,8 +142,9 @@ def plan_placements(
     Within a width and rule the tables of most rows a place are sharded, the others replicated: of all such cuts the
     one of least time, latencies of both stacks included. Then replicated tables are sharded, the largest first, until
     tables and slots fit into `TABLE_SHARE` of the memory. `read_whole` names tables that are read whole somewhere.
-    Raises `ConfigError` for tables that fit nowhere and for placements that are not possible.
+    Raises `ConfigError` for tables that fit nowhere, and for placements that are not possible or name no table.
     """
+    _check_patterns(mesh, [table.name for table in specs.tables])
     columns = schema.id_slices()
     slots = dict.fromkeys((table.name for table in specs.tables), 0)
     for lookup in specs.lookups:
@@ -181,6 +182,17 @@ def hardware_of(device: jax.Device) -> Hardware:
     words = re.split(r"[^a-z0-9]+", f"{device.device_kind} {device.platform}".lower())
     found = [preset for name, preset in PRESETS.items() if name in words]
     return found[0] if found else dataclasses.replace(PRESETS["h100"], name=device.device_kind, memory=math.inf)
+
+
+def _check_patterns(mesh: MeshConfig, tables: Sequence[str]) -> None:
+    """Raise `ConfigError` for a rule that matches no table: a name misspelt would leave its table to the planner."""
+    for rule in mesh.placements:
+        if mesh.devices > 1 and not any(re.search(rule.pattern, table) for table in tables):
+            some = ", ".join(tables[:20]) + (", ..." if len(tables) > 20 else "")
+            raise ConfigError(
+                f"mesh.placements: received the pattern {rule.pattern!r}, which matches no table; expected one of "
+                f"{some}; correct the rule or leave it out"
+            )
 
 
 def _least_time(model: StackModel, members: list[TableSpec], loads: dict[str, Load]) -> Chosen:

@@ -70,19 +70,20 @@ class OverMesh:
 
     def add_gradients(
         self, stack: Stack, gradient: Float[Array, "rows width"], touched: Touched
-    ) -> Float[Array, "rows width"]:
+    ) -> tuple[Float[Array, "rows width"], Int[Array, ""] | None]:
         """As `TableOps.add_gradients`."""
 
-        def local(gradient: jax.Array, touched: Touched) -> jax.Array:
+        def local(gradient: jax.Array, touched: Touched) -> tuple[jax.Array, jax.Array]:
             if stack.placement == "replicated":
                 zeros = jnp.zeros_like(gradient)
                 own = zeros.at[flat_ids(stack, touched.ids)].add(flat_rows(touched.gradients), mode="drop")
-                return gradient + jax.lax.psum(own, self._axes)
+                return gradient + jax.lax.psum(own, self._axes), jnp.int32(0)
             add = lambda ids, rows, gradient: gradient.at[ids].add(rows, mode="drop")  # noqa: E731
-            return self._to_owners(stack, touched, add, gradient)[0]
+            return self._to_owners(stack, touched, add, gradient)
 
-        specs = (self._spec(stack), self._parts)
-        return self._on_each(local, specs, self._spec(stack))(gradient, touched)
+        specs, out = (self._spec(stack), self._parts), (self._spec(stack), PartitionSpec())
+        total, excess = self._on_each(local, specs, out)(gradient, touched)
+        return total, excess if stack.split_by_rows else None
 
     def update(
         self, stack: Stack, rows: Rows, touched: Touched, rate: Float[Array, ""], step: Int[Array, ""]

@@ -39,8 +39,8 @@ class TableOps(Protocol):
 
     def add_gradients(
         self, stack: Stack, gradient: Float[Array, "rows width"], touched: Touched
-    ) -> Float[Array, "rows width"]:
-        """A densely updated table's gradient with those of its gathered rows added."""
+    ) -> tuple[Float[Array, "rows width"], Int[Array, ""] | None]:
+        """A densely updated table's gradient with those of its gathered rows added; and the count of `update`."""
 
     def update(
         self, stack: Stack, rows: Rows, touched: Touched, rate: Float[Array, ""], step: Int[Array, ""]
@@ -64,9 +64,9 @@ class OneDevice:
 
     def add_gradients(
         self, stack: Stack, gradient: Float[Array, "rows width"], touched: Touched
-    ) -> Float[Array, "rows width"]:
-        """As `TableOps.add_gradients`."""
-        return gradient.at[flat_ids(stack, touched.ids)].add(flat_rows(touched.gradients), mode="drop")
+    ) -> tuple[Float[Array, "rows width"], Int[Array, ""] | None]:
+        """As `TableOps.add_gradients`; nothing is exchanged."""
+        return gradient.at[flat_ids(stack, touched.ids)].add(flat_rows(touched.gradients), mode="drop"), None
 
     def update(
         self, stack: Stack, rows: Rows, touched: Touched, rate: Float[Array, ""], step: Int[Array, ""]

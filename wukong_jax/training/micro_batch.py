@@ -45,6 +45,15 @@ def micro_batch_size(config: RunConfig, platform: str, batch_size: int) -> int:
     return asked
 
 
+def check_lookup_ahead(config: RunConfig, part: int) -> None:
+    """Raise `ConfigError` where rows are to be looked up ahead and there is no part before: `part` is the batch."""
+    if config.mesh.lookup_ahead and part == config.train.batch_size:
+        raise ConfigError(
+            f"mesh.lookup_ahead: received True, but a batch is worked off whole with train.micro_batch="
+            f"{config.train.micro_batch!r}; set that to a divisor of the batch of {part}, its half for example"
+        )
+
+
 def evaluation_part(config: RunConfig, platform: str, rows: int) -> int:
     """Like `micro_batch_size` for a batch of evaluation, whose rows do not depend on each other."""
     if config.train.micro_batch != "auto" or platform != "cpu" or config.mesh.devices > 1:

@@ -23,7 +23,7 @@ from wukong_jax.ops.layout import Layout, traced_on
 from wukong_jax.ops.platform import check_implementation, compiler_options
 from wukong_jax.sequential.backbone import check_dtype
 from wukong_jax.training.diagnostics import Figures, make_diagnose
-from wukong_jax.training.micro_batch import evaluation_part, micro_batch_size
+from wukong_jax.training.micro_batch import check_lookup_ahead, evaluation_part, micro_batch_size
 from wukong_jax.training.objective import Objective, make_objective
 from wukong_jax.training.optim import dense_optimizer
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings, state_rules
@@ -78,11 +78,7 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     optimizer = dense_optimizer(config.optimizer, plan, total_steps)
     part_of = functools.partial(micro_batch_size, config, platform)
     part = part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
-    if config.mesh.lookup_ahead and part == config.train.batch_size:
-        raise ConfigError(
-            f"mesh.lookup_ahead: received True, but a batch is worked off whole with train.micro_batch="
-            f"{config.train.micro_batch!r}; set that to a divisor of the batch of {part}, its half for example"
-        )
+    check_lookup_ahead(config, part)
     if isinstance(config.model, WukongConfig):
         check_implementation(config.model.implementation, config.model.dtype, platform)
         if mesh.size > 1 and config.model.implementation in ON_ONE_DEVICE:

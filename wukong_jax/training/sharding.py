@@ -23,10 +23,14 @@ Rule = tuple[str, Callable[[str, Any], PartitionSpec]]
 
 def make_mesh(config: MeshConfig) -> Mesh:
     """Mesh of axes (data, model); raises `ConfigError` if there are fewer devices."""
-    needed = config.devices
-    if needed > jax.device_count():
+    needed, there = config.devices, jax.device_count()
+    if needed > there:
+        platform = jax.devices()[0].platform
+        more = f", or XLA_FLAGS=--xla_force_host_platform_device_count={needed} to try it on CPU"
         raise ConfigError(
-            f"mesh: data={config.data} x model={config.model} needs {needed} devices, there are {jax.device_count()}"
+            f"mesh: data={config.data} x model={config.model} needs {needed} devices, there are {there} ({platform}); "
+            f"use at most {there}, for example --mesh.data {there} --mesh.model 1, start more processes "
+            f"(docs/distributed.md){more if platform == 'cpu' else ''}"
         )
     shape = (config.data, config.model)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:needed])

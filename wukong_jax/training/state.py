@@ -45,7 +45,7 @@ class TrainState:
     """Metrics of progressive validation, one per task; empty when it is off."""
     exchange: dict[str, Leaf]
     """By stack that is split by rows, the rows that needed further rounds of exchange since the training curve's last
-    point."""
+    point; at most the largest int32."""
     scratch: dict[str, Leaf]
     """Work space of the slot de-duplication: its content never matters between steps."""
 
@@ -110,6 +110,6 @@ def init_state(
         learning_rate_scale=jnp.ones(()),
         loss_sum=jnp.zeros(()),
         progressive=tuple(init_metrics() for _ in range(tasks)),
-        exchange={stack.name: jnp.zeros((), jnp.int32) for stack in plan.row_sparse if stack.split_by_rows},
+        exchange={stack.name: jnp.zeros((), jnp.int32) for stack in plan.stacks if stack.split_by_rows},
         scratch={stack.name: jnp.zeros(stack.stored_rows, jnp.int32) for stack in plan.row_sparse} if slot else {},
     )

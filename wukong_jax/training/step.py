@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
+from wukong_jax.embeddings.exchange import counted
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.plan import EmbeddingPlan
 from wukong_jax.embeddings.table_ops import Rows, TableOps, Touched
@@ -52,7 +53,7 @@ def make_train_step(
         with jax.named_scope("dense_update"):
             dense = update_dense(plan, optimizer, state, found, parts.ids, operations)
         tables, slots, scratch = dict(state.tables) | dense.after["tables"], dict(state.slots), dict(state.scratch)
-        exchange = dict(state.exchange)
+        excesses = dict(dense.excess)
         with jax.named_scope("row_update"):
             for stack in plan.row_sparse:
                 name = stack.name
@@ -63,7 +64,7 @@ def make_train_step(
                 if scratch:
                     scratch[name] = updated.scratch
                 if excess is not None:
-                    exchange[name] += excess
+                    excesses[name] = excess
 
         return dataclasses.replace(
             state,
@@ -75,7 +76,7 @@ def make_train_step(
             slots=slots,
             loss_sum=state.loss_sum + found.loss,
             progressive=progressive,
-            exchange=exchange,
+            exchange={name: counted(before, excesses[name]) for name, before in state.exchange.items()},
             scratch=scratch,
         )
 
@@ -154,6 +155,8 @@ class DenseUpdate(NamedTuple):
     gradients: Any
     after: Any
     opt_state: Any
+    excess: dict[str, jax.Array]
+    """By stack that is split by rows, the rows that needed further rounds of exchange."""
 
 
 def update_dense(
@@ -165,14 +168,16 @@ def update_dense(
     operations: TableOps,
 ) -> DenseUpdate:
     """Apply the optimizer to all that it updates whole."""
-    table_gradients = {
+    added = {
         stack.name: operations.add_gradients(stack, found.tables[stack.name], Touched(ids, found.rows[stack.name]))
         for stack in plan.dense
     }
+    table_gradients = {name: gradient for name, (gradient, _) in added.items()}
+    excess = {name: count for name, (_, count) in added.items() if count is not None}
     before = {"params": state.params, "tables": {stack.name: state.tables[stack.name] for stack in plan.dense}}
     of_loss = {"params": found.params, "tables": table_gradients}
     updates, opt_state = optimizer.update(of_loss, state.opt_state, before)
-    return DenseUpdate(before, of_loss, apply_scaled(before, updates, state.learning_rate_scale), opt_state)
+    return DenseUpdate(before, of_loss, apply_scaled(before, updates, state.learning_rate_scale), opt_state, excess)
 
 
 def forward(
