@@ -45,6 +45,7 @@ def test_what_is_undefined_is_null_in_json_and_said_on_the_terminal(tmp_path, ca
     assert report["entropies"][0]["pooled"] is None
     printed = capsys.readouterr().out
     assert "undefined" in printed
+    assert "nan" not in printed
     assert "warning: 1 users have one event" in printed
 
 

@@ -190,6 +190,8 @@ def test_report_writes_the_page_and_figures(runs, tmp_path, capsys):
         (("A,", "A,"), ("--candidates", "9"), "which counts for nothing without --budget-flops"),
         (("A,", "A,"), ("--at-data", "9"), "--at-data: received 9, but there is no data term; give --data"),
         (("A,", "1,"), ("--at-data", "9", "--data", "set"), "--at-data: received 9, but D' does not vary within"),
+        (("A,", "A,"), ("--dim", "layers"), "--layers and --dim: received the column 'layers' for both"),
+        (("A,", "A,"), ("--forms", "quadratic", "power", "power"), "--forms: ['power'] named more than once"),
         (("A,", "A,"), ("--p1", "2"), "--p1: received 2, but quadratic has no p1; fit performance-law or released"),
         (("A,", "A,"), ("--draws", "20"), "--draws: received 20, expected at least 200"),
         (("A,", "A,"), ("--tolerance", "0"), "--tolerance: received 0"),
@@ -236,6 +238,14 @@ def test_a_size_is_layers_x_width(runs, capsys, size):
     code, shown = main(["predict", "--runs", runs, *QUICK, "--form", "quadratic", "--sizes", size], capsys)
     assert code == 2
     assert f"--sizes: received '{size}', expected layers x width" in shown
+
+
+def test_a_prediction_that_no_hit_rate_can_have_is_said(runs, tmp_path, capsys):
+    words = ["predict", "--runs", runs, *QUICK, "--form", "quadratic", "--json", tmp_path / "a.json", "--sizes"]
+    shown = main([*words, "8x50", "9000000x50"], capsys)[1]
+    (said,) = [row for row in shown.splitlines() if "extrapolates, to what no hr10 can be" in row]
+    assert said.startswith("| 9e+06 | 50 |")
+    assert json.loads((tmp_path / "a.json").read_text())["impossible"] == ["9000000x50"]
 
 
 def test_predict_needs_a_size(runs, capsys):

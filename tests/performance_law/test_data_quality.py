@@ -114,6 +114,10 @@ def test_sound_data_gives_no_warning(rng):
     assert all(entropy.bound.value is not None for entropy in quality.entropies)
 
 
+FEW_PAIRS = [[*range(1000), *(item for k in range(20) for item in (2 * k, 2 * k + 1, 1000 + k))]]
+"""20 of 1,000 pairs twice, once before the next number and once before another."""
+
+
 @pytest.mark.parametrize(
     ("lists", "ms", "message"),
     [
@@ -121,7 +125,11 @@ def test_sound_data_gives_no_warning(rng):
         ([[0, 1, 2, 3], [3, 2, 1], [1, 1]], [1], "repeat-free: 2 users do not have an item twice"),
         ([[0, 1, 0, 0], [1, 1, 0]], [2], "m = 2: 1 users (50.0%) have m + 1 = 3 items or fewer"),
         ([[1] * 9, [0, 1, 0, 0, 1, 1]], [2], "m = 2: ApEn is 0 for 1 users, as of constant sequences"),
-        ([[0, 1, 2, 3, 4, 5, 6, 0]], [3], "m = 3: only 0.00% of the windows occur more than once"),
+        (FEW_PAIRS, [2], "m = 2: only 3.78% of the windows occur more than once; pooled ApEn is close to 0"),
+        ([[0, 1, 2, 3, 4, 5, 6, 0]], [3], "m = 3: pooled ApEn is -0.18, no further from 0"),
+        ([[0, 1] * 10], [1], "m = 1: pooled ApEn is -0.0014, no further from 0 than the end of a sequence makes it"),
+        ([[1], [0], [1], [0]], [1], "tokens / ApEn means nothing"),
+        ([[3] * 9], [2], "m = 2: pooled ApEn is 0, no further from 0"),
         ([[0, 1, 0, 1], []], [1], "1 users have no event"),
         ([[0, 1, 0, 1], [1]], [1], "1 users have one event"),
         ([[0]], [1], "real entropy is 0"),

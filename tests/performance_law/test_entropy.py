@@ -1,4 +1,4 @@
-"""Approximate entropy against its O(n^2) definition, a k-d tree algorithm re-typed, closed forms and published data."""
+"""Approximate entropy against its O(n^2) definition, antropy's figures, closed forms and published data."""
 
 import collections
 import math
@@ -79,6 +79,41 @@ def test_a_constant_sequence_has_exactly_none(size, m):
 def test_without_a_repeated_window_it_is_a_function_of_the_length(size, m):
     expected = math.log((size - m) / (size - m + 1))
     assert approximate_entropy(np.arange(size)[::-1], m) == pytest.approx(expected, abs=1e-14)
+
+
+ANTROPY = {
+    "two symbols": (0.6697486226947009, 0.654526647715628, 0.6066205205956536),
+    "five symbols": (1.2937450686607601, 0.5924241415307341, 0.1829703827471647),
+    "forty symbols": (0.34878759423115024, 0.014277291217828392, -0.0010035123772391685),
+    "skewed": (1.4229922795396215, 0.7114632060439314, 0.20203031378074776),
+    "constant": (0.0, 0.0, 0.0),
+    "in turn": (0.0013856817075275085, -0.0017311029428268565, 0.0017311029428268565),
+    "period 5": (-0.00031257806615125894, -2.1050390890620108e-05, 0.00029149709018461145),
+    "all distinct": (-0.010152371464018373, -0.010256500167188598, -0.010362787035546717),
+    "one odd item": (0.12252540825782882, 0.12672346917496352, 0.13110321960536614),
+}
+"""antropy 0.2.3 (BSD-3), signed, m = 2, 3, 4: `antropy.app_entropy(one.astype(float), order=m, tolerance=0)`."""
+
+
+def measured_by_antropy():
+    rng = np.random.default_rng(2)
+    return {
+        "two symbols": rng.integers(0, 2, 60),
+        "five symbols": rng.integers(0, 5, 200),
+        "forty symbols": rng.integers(0, 40, 1000),
+        "skewed": np.minimum(rng.geometric(0.3, 500), 12),
+        "constant": np.full(50, 3),
+        "in turn": np.tile([0, 1], 10),
+        "period 5": np.tile(rng.permutation(5), 12),
+        "all distinct": rng.permutation(100),
+        "one odd item": np.repeat([4, 9, 4], [20, 1, 20]),
+    }
+
+
+@pytest.mark.parametrize("name", ANTROPY)
+def test_equals_what_antropy_says_with_its_sign(name):
+    one = measured_by_antropy()[name]
+    assert [approximate_entropy(one, m) for m in (2, 3, 4)] == pytest.approx(ANTROPY[name], abs=1e-12)
 
 
 @pytest.mark.parametrize(("m", "printed"), [(1, -0.00139), (2, 0.00139)])

@@ -155,6 +155,24 @@ def test_the_scan_is_one_block_after_another():
     np.testing.assert_allclose(setup(), np.where(valid, x, 0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("config", [SASRecConfig, HSTUConfig, LlamaConfig])
+def test_the_program_to_compile_does_not_grow_with_depth(config):
+    few, many = (training_program(config(width=4, num_layers=layers, max_length=5)) for layers in (4, 64))
+    assert len(few.splitlines()) == len(many.splitlines())
+
+
+def training_program(config):
+    """The gradient of a backbone as it is handed to the compiler."""
+    module, x, valid = build_backbone(config), jnp.ones((1, 5, 4)), jnp.ones((1, 5), bool)
+    dropout = {"dropout": jax.random.key(1)}
+
+    def total(variables):
+        return module.apply(variables, x, valid, train=True, rngs=dropout).sum()
+
+    variables = jax.eval_shape(module.init, jax.random.key(0), x, valid)
+    return jax.jit(jax.grad(total)).lower(variables).as_text()
+
+
 def test_every_block_starts_as_if_it_were_alone():
     config = LlamaConfig(width=64, num_layers=40, ffn_width=16, max_length=4)
     x, valid = jnp.ones((1, 4, 64)), jnp.ones((1, 4), bool)

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -8,6 +9,7 @@ from wukong_jax.cli import main
 from wukong_jax.config.sequences import SequencesConfig
 from wukong_jax.config.sequential import HSTUConfig
 from wukong_jax.sequential.examples import as_examples
+from wukong_jax.sequential.recommend import best_items
 from wukong_jax.training.run import load_best, train
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -57,6 +59,24 @@ def expected(folder, store, removed):
             scores[items] = -np.inf
         found[f"u{user}"] = scores
     return found
+
+
+@pytest.mark.parametrize("item_chunk", [1, 4, 7, 22, 100])
+@pytest.mark.parametrize("remove", [True, False])
+def test_the_best_items_are_those_of_a_sort_in_chunks_of_any_size(remove, item_chunk, rng):
+    users, items = rng.integers(-2, 3, (9, 3)).astype(np.float32), rng.integers(-2, 3, (22, 3)).astype(np.float32)
+    history = np.where(rng.random((9, 6)) < 0.7, rng.integers(0, 22, (9, 6)), -1)
+    history[0] = -1
+    for top in (1, 5, 22):
+        given = jnp.asarray(history) if remove else None
+        chosen, scores = best_items(jnp.asarray(users), jnp.asarray(items), top, given, item_chunk=item_chunk)
+        for user in range(9):
+            left = [v for v in range(22) if not remove or v not in history[user]]
+            best = sorted(left, key=lambda v: (-float(users[user] @ items[v]), v))[:top]
+            missing = top - len(best)
+            assert chosen[user].tolist() == best + [-1] * missing
+            expected = [users[user] @ items[v] for v in best] + [-np.inf] * missing
+            np.testing.assert_array_equal(scores[user], np.array(expected))
 
 
 def test_each_user_gets_the_items_of_the_highest_scores(run):

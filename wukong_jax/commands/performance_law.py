@@ -30,7 +30,7 @@ class RunsOptions:
     runs: pathlib.Path
     """CSV file with one row a run, a .jsonl file of run records, or a folder of them."""
     metric: str
-    """Column of the CSV, or test metric of the records, such as hr@10."""
+    """Column of the CSV; of records a metric of the test, such as hr@10, or of the validation, such as valid.loss."""
     layers: str | None = None
     """Column of the depth N; by default `layers`, in records config.model.num_layers."""
     dim: str | None = None
@@ -102,7 +102,7 @@ class SearchOptions(ChosenOptions):
     budget_parameters: float | None = None
     """Most parameters without the item table; needs --backbone and --length."""
     budget_total: float | None = None
-    """Most parameters with the item table; needs --items as well."""
+    """Most parameters with the item table and positions; needs --items as well."""
     budget_flops: float | None = None
     """Most training FLOPs per token; --candidates counts the loss."""
     backbone: Literal["hstu", "sasrec", "llama"] | None = None
@@ -219,9 +219,10 @@ def predict_command(options: PredictOptions) -> int:
     search = Search(law, panel, options.at_data)
     within = search.measured.within(*(np.array(axis) for axis in zip(*sizes, strict=True)))
     found = [Size(n, d, search.value(n, d), bool(inside)) for (n, d), inside in zip(sizes, within, strict=True)]
-    plain = {"form": law.form.name, "panel": law.runs.panels[panel], "sizes": found}
+    impossible = [f"{one.layers:.0f}x{one.dim:.0f}" for one in found if not law.runs.possible(one.metric.value)]
+    plain = {"form": law.form.name, "panel": law.runs.panels[panel], "sizes": found, "impossible": impossible}
     _write_json(options.json, options, plain)
-    _print([law_line(law, panel) + "\n", sizes_table(found, law.runs.metric, law.level).markdown()])
+    _print([law_line(law, panel) + "\n", sizes_table(found, law.runs, law.level).markdown()])
     return 0
 
 
@@ -236,7 +237,7 @@ def recommend_command(options: RecommendOptions) -> int:
     lines = [law_line(findings.fit, findings.panel), findings.lattice.searched + "\n"]
     lines.append(optima_table(findings.optima, metric).markdown())
     for question, found in findings.optima.items():
-        lines += [*optimum_lines(question, found), ""]
+        lines += [*optimum_lines(question, found, findings.fit.runs), ""]
     following = findings.following
     if following is not None and not following.worthwhile:
         lines.append(no_run_line(following))
@@ -290,10 +291,12 @@ def _read(options: RunsOptions) -> "Runs":
 
 
 def _compare(options: RunsOptions, runs: "Runs", forms: Sequence[str] = ()) -> "Comparison":
+    from wukong_jax.config.checks import check_unique
     from wukong_jax.performance_law.comparison import compare
     from wukong_jax.performance_law.law import FORMS
 
     named = list(forms or options.forms)
+    check_unique("--forms", named)
     if options.p1 is not None and named and all(form in FORMS and FORMS[form].p1 is None for form in named):
         having = " or ".join(form.name for form in FORMS.values() if form.p1 is not None)
         raise ConfigError(f"--p1: received {options.p1:g}, but {' and '.join(named)} has no p1; fit {having}")

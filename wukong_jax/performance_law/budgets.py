@@ -1,9 +1,7 @@
 """What a sequential model of N layers and width d costs: N d, parameters without and with the item table, FLOPs/token.
 
-    parameters of a block = (p + f r) d^2 + v d + bias tables      item table = (items + 1) d
-
-with p square matrices, f matrices of the feed-forward layer (r d wide) and v vectors. A cost is any function of
-(layers, dim), so that the counts of real models can take the place of these formulas.
+The counts are those of this program's models, heads x their widths being d, by the formulas of sequential/cost.py. A
+cost is any function of (layers, dim), so that the counts of other models can take their place.
 """
 
 import dataclasses
@@ -15,43 +13,41 @@ from jaxtyping import Bool, Float
 
 from wukong_jax.config.checks import check_not_negative, check_positive
 from wukong_jax.errors import ConfigError
+from wukong_jax.sequential.cost import BlockCost, hstu_block, llama_block, sasrec_block
 
 Cost = Callable[[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]], Float[np.ndarray, "*shape"]]
 """What models of so many layers and that width cost; nothing of it falls as either grows."""
 
 TIME_BUCKETS = 129
-"""Rows of HSTU's table of time biases in generative-recommenders: 128 buckets of the logarithm, and one."""
+"""Entries of HSTU's table of time biases, as of events with times: 128 buckets of the logarithm, and one."""
+ROUNDING = 1e-9
+"""What a product with a ratio may be above a whole number by rounding alone."""
+
+Sizes = Float[np.ndarray, "*shape"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """The blocks of a sequential model, heads x their widths being d."""
+    """The kind of a sequential model."""
 
     name: str
-    projections: int
-    """Matrices of d x d a block."""
-    ffn_matrices: int
-    ffn_ratio: float
-    """Width of the feed-forward layer over d."""
-    vectors: int
-    """Vectors of length d a block."""
-    relative_bias: bool
-    """Whether each block has a table of biases for the 2 L - 1 relative positions, and one for the times."""
+    ffn_ratio: float | None
+    """Width of the feed-forward layer over d, rounded up; None without one."""
+    positions: bool
+    """Whether it has a learned vector for each position."""
 
-    def matrices(self, dim: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        """Weights in the matrices of one block."""
-        return (self.projections + self.ffn_matrices * self.ffn_ratio) * dim**2
+    def block(self, dim: Sizes, length: int) -> BlockCost[np.ndarray]:
+        """The cost of one block of each width."""
+        if self.ffn_ratio is None:
+            return hstu_block(dim, dim, dim, length + TIME_BUCKETS)
+        hidden = np.ceil(self.ffn_ratio * dim - ROUNDING)
+        return sasrec_block(dim, hidden) if self.name == "sasrec" else llama_block(dim, hidden)
 
 
 BACKBONES = {
     one.name: one
-    for one in (
-        Backbone("hstu", 5, 0, 0.0, 1, True),
-        Backbone("sasrec", 4, 2, 1.0, 0, False),
-        Backbone("llama", 4, 3, 8 / 3, 0, False),
-    )
+    for one in (Backbone("hstu", None, True), Backbone("sasrec", 1.0, True), Backbone("llama", 8 / 3, False))
 }
-"""HSTU 5 d^2 + d and its bias tables, SASRec 4 d^2 + 2 d d_ff with d_ff = d, LLaMA 12 d^2."""
 
 
 def backbone_named(name: str, ffn_ratio: float | None = None) -> Backbone:
@@ -62,7 +58,7 @@ def backbone_named(name: str, ffn_ratio: float | None = None) -> Backbone:
     if ffn_ratio is None:
         return found
     check_positive("ffn_ratio", ffn_ratio)
-    if not found.ffn_matrices:
+    if found.ffn_ratio is None:
         raise ConfigError(f"ffn_ratio: received {ffn_ratio}, but {name} has no feed-forward layer; leave it out")
     return dataclasses.replace(found, ffn_ratio=ffn_ratio)
 
@@ -73,23 +69,23 @@ def size(layers: Float[np.ndarray, "*shape"], dim: Float[np.ndarray, "*shape"]) 
 
 
 def non_embedding_parameters(backbone: Backbone, length: int) -> Cost:
-    """Parameters of the blocks; `length` is the longest sequence, which HSTU's bias tables grow with."""
+    """Parameters of the blocks and of a norm behind them; HSTU's biases grow with `length`, the longest sequence."""
     check_positive("length", length)
-    tables = 2 * length - 1 + TIME_BUCKETS if backbone.relative_bias else 0
 
     def cost(layers: Float[np.ndarray, "*shape"], dim: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        return layers * (backbone.matrices(dim) + backbone.vectors * dim + tables)
+        block = backbone.block(dim, length)
+        return layers * (block.weights + block.others) + dim * (backbone.name == "llama")
 
     return cost
 
 
 def total_parameters(backbone: Backbone, length: int, items: int) -> Cost:
-    """Parameters of the blocks and of the item table, (items + 1) d: one row is the padding's."""
+    """The same, learned positions, length x d, and the item table, items x d."""
     check_positive("items", items)
     blocks = non_embedding_parameters(backbone, length)
 
     def cost(layers: Float[np.ndarray, "*shape"], dim: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        return blocks(layers, dim) + (items + 1) * dim
+        return blocks(layers, dim) + (items + length * backbone.positions) * dim
 
     return cost
 
@@ -104,7 +100,8 @@ def flops_per_token(backbone: Backbone, length: int, candidates: int = 0) -> Cos
     check_not_negative("candidates", candidates)
 
     def cost(layers: Float[np.ndarray, "*shape"], dim: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        return 3 * (layers * (2 * backbone.matrices(dim) + 4 * length * dim) + 2 * candidates * dim)
+        block = backbone.block(dim, length)
+        return 3 * (layers * (2 * block.weights + 2 * length * block.attended) + 2 * candidates * dim)
 
     return cost
 

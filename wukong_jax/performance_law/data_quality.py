@@ -1,5 +1,6 @@
 """All measures of a data set's quality, and warnings where one of them means little."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -208,7 +209,15 @@ def _entropy_warnings(size: Size, entropy: EntropyAt) -> list[str]:
         )
     if entropy.zero:
         found.append(f"m = {m}: ApEn is 0 for {entropy.zero} users, as of constant sequences; they have no ApEn'")
-    if entropy.repeated_share < FEW_REPEATED:
+    windows = size.interactions - m + 1
+    end = (1 + math.log(windows)) / windows if windows > 1 else 0.0
+    if windows > 1 and abs(entropy.pooled) <= end:
+        found.append(
+            f"m = {m}: pooled ApEn is {entropy.pooled:.2g}, no further from 0 than the end of a sequence makes it (to "
+            f"{end:.2g}, (1 + ln T) / T of T = {windows} windows): windows always go on alike, or hardly any occurs "
+            "twice, and tokens / ApEn means nothing"
+        )
+    elif entropy.repeated_share < FEW_REPEATED:
         found.append(
             f"m = {m}: only {entropy.repeated_share:.2%} of the windows occur more than once; pooled ApEn is close to "
             "0 whatever the data, and tokens / ApEn means little"

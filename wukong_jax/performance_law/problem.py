@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 
 from wukong_jax.errors import DataError
 from wukong_jax.performance_law.law import Form, inputs_of, law_of
+from wukong_jax.performance_law.panels import Panels
 from wukong_jax.performance_law.runs import Runs
 from wukong_jax.scaling.bootstrap import choose_noise, redraw
 from wukong_jax.scaling.variable_projection import (
@@ -29,6 +30,7 @@ class Problem:
         self.runs, self.law = runs, law_of(form, runs, p1)
         self.inputs = inputs_of(self.law, runs)
         self.model: Separable = self.law.separable(self.inputs, runs.panel)
+        self.panels = Panels.of(self.model, runs.panel, len(runs.panels))
         self.targets = runs.goodness
         self.groups = runs.groups
         check_counts(self)
@@ -55,6 +57,10 @@ class Problem:
         if not self.model.axes:
             return search(self.model, targets)
         starts = known.nonlinear.repeat(len(targets), axis=0)
+        if self.panels.count > 1:
+            return better(
+                self.panels.search(targets, None, REDRAWN_ROUNDS), self.panels.search(targets, starts, REDRAWN_ROUNDS)
+            )
         return better(
             search(self.model, targets, rounds=REDRAWN_ROUNDS),
             search(self.model, targets, starts=starts, rounds=REDRAWN_ROUNDS),
@@ -62,13 +68,22 @@ class Problem:
 
     def solve_without_each(self, known: Solution) -> Solution:
         """The optimum without the runs of each point: the better of the whole grid's and the one near `known`."""
-        on_grid = search_without_each(self.model, self.targets, self.groups, rounds=REDRAWN_ROUNDS)
+        several = self.panels.count > 1
+        on_grid = search_without_each(
+            self.model, self.targets, self.groups, rounds=0 if several and self.model.axes else REDRAWN_ROUNDS
+        )
         if not self.model.axes:
             return on_grid
         count = len(on_grid.objective)
         weights = (self.groups[None] != np.arange(count)[:, None]).astype(float)
         targets, starts = np.tile(self.targets, (count, 1)), known.nonlinear.repeat(count, axis=0)
-        return better(on_grid, search(self.model, targets, weights, starts=starts, rounds=REDRAWN_ROUNDS))
+        solver = self.panels.solver if several else None
+        if several:
+            on_grid = search(
+                self.model, targets, weights, solver=solver, starts=on_grid.nonlinear, rounds=REDRAWN_ROUNDS
+            )
+        near = search(self.model, targets, weights, solver=solver, starts=starts, rounds=REDRAWN_ROUNDS)
+        return better(on_grid, near)
 
     def fitted(self, solution: Solution) -> Float[np.ndarray, "problems runs"]:
         """What each solution says of the runs."""

@@ -37,8 +37,8 @@ def print_quality(quality: DataQuality, console: rich.console.Console) -> None:
     for entropy in quality.entropies:
         table.add_row(
             str(entropy.m),
-            *(f"{value:.5f}" for value in (entropy.mean, entropy.pooled, entropy.pooled_within_users)),
-            f"{entropy.repeated_share:.2%}",
+            *(_nats(value) for value in (entropy.mean, entropy.pooled, entropy.pooled_within_users)),
+            "-" if math.isnan(entropy.repeated_share) else f"{entropy.repeated_share:.2%}",
             f"{entropy.too_short + entropy.zero + entropy.negative:,}",
         )
     console.print(table, markup=False)
@@ -58,6 +58,10 @@ def print_quality(quality: DataQuality, console: rich.console.Console) -> None:
 def number(value: float) -> str:
     """Four digits, or that there is no value."""
     return "undefined" if math.isnan(value) else f"{value:.4g}"
+
+
+def _nats(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.5f}"
 
 
 def _bound(entropy: EntropyAt) -> str:

@@ -94,7 +94,7 @@ def _part_html(part: Part, picture: bytes | None) -> str:
 def _answers(findings: Findings) -> Part:
     text = [f"{law_line(findings.fit, findings.panel)}.", f"{findings.lattice.searched}."]
     for question, found in findings.optima.items():
-        text += optimum_lines(question, found)
+        text += optimum_lines(question, found, findings.fit.runs)
     tables = [optima_table(findings.optima, findings.fit.runs.metric)]
     following = findings.following
     if following is not None and not following.worthwhile:

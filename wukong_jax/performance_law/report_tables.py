@@ -11,6 +11,7 @@ from wukong_jax.performance_law.comparison import Comparison, reasons
 from wukong_jax.performance_law.fit import Fitted
 from wukong_jax.performance_law.next_run import NextRun
 from wukong_jax.performance_law.optimum import Optimum, Size
+from wukong_jax.performance_law.runs import Runs
 from wukong_jax.scaling.page_table import Table
 
 SHOWN_SIZES = 20
@@ -86,17 +87,33 @@ def fit_lines(comparison: Comparison) -> list[str]:
     return lines + [f"Not fitted: {why}." for why in reasons(comparison.skipped)]
 
 
-def sizes_table(sizes: Sequence[Size], metric: str, level: float) -> Table:
+def sizes_table(sizes: Sequence[Size], runs: Runs, level: float) -> Table:
     """Predictions of single sizes."""
-    rows = [(f"{one.layers:g}", f"{one.dim:g}", interval_text(one.metric, 5), how(one.interpolated)) for one in sizes]
+    rows = [
+        (
+            f"{one.layers:g}",
+            f"{one.dim:g}",
+            interval_text(one.metric, 5),
+            how(one.interpolated) + impossible_text(one, runs),
+        )
+        for one in sizes
+    ]
     return Table(
-        f"Predicted {metric}, {level:.0%} intervals of the curve", ("N", "d", metric, "prediction"), tuple(rows)
+        f"Predicted {runs.metric}, {level:.0%} intervals of the curve",
+        ("N", "d", runs.metric, "prediction"),
+        tuple(rows),
     )
 
 
 def how(interpolated: bool) -> str:
     """Whether a prediction interpolates."""
     return "interpolates" if interpolated else "extrapolates"
+
+
+def impossible_text(one: Size, runs: Runs) -> str:
+    """Said of a prediction that no measurement can have."""
+    known = runs.possible(one.metric.value)
+    return "" if known else f", to what no {runs.metric} can be: the form does not hold so far out"
 
 
 def optima_table(optima: Mapping[str, Optimum], metric: str) -> Table:
@@ -130,12 +147,13 @@ def optima_table(optima: Mapping[str, Optimum], metric: str) -> Table:
     return Table("Best sizes", headings, tuple(rows))
 
 
-def optimum_lines(question: str, found: Optimum) -> list[str]:
+def optimum_lines(question: str, found: Optimum, runs: Runs) -> list[str]:
     """One question's answer in words."""
     tolerance = found.region.tolerance
     return [
         f"{question}: {found.layers.text('N')}; {found.dim.text('d')}.",
-        f"Best of the sizes searched: {size_text(found.best)}, {interval_text(found.best.metric, 5)}. "
+        f"Best of the sizes searched: {size_text(found.best)}, {interval_text(found.best.metric, 5)}"
+        f"{impossible_text(found.best, runs)}. "
         f"{len(found.region.layers)} of {found.region.of} sizes are as good, to within {tolerance.value:.3g} "
         f"({tolerance.why}); the cheapest of them is {size_text(found.cheapest)}, "
         f"{interval_text(found.cheapest.metric, 5)}.",

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from wukong_jax.errors import ConfigError, DataError
+from wukong_jax.performance_law.metric_names import possible_range
 from wukong_jax.scaling.points import Points, seed_deviation
 
 ONE_PANEL = "all"
@@ -60,6 +61,11 @@ class Runs:
     def goodness(self) -> Float[np.ndarray, "runs"]:
         """The metric, negated where it falls as a model gets better."""
         return self.y if self.rising else -self.y
+
+    def possible(self, value: float) -> bool:
+        """Whether the metric can have that value: a hit rate lies between 0 and 1, a loss is not below 0."""
+        low, high = possible_range(self.metric, float(self.y.min()), float(self.y.max()))
+        return low <= value <= high
 
     @property
     def groups(self) -> Int[np.ndarray, "runs"]:

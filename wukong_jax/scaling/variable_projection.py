@@ -189,7 +189,7 @@ def unidentified(
     names = (*model.nonlinear, *model.linear)
     silent = lengths <= tolerance * lengths.max()
     kept = np.flatnonzero(~silent)
-    _, singular, directions = np.linalg.svd(jacobian[:, kept] / lengths[kept], full_matrices=True)
+    _, singular, directions = np.linalg.svd(jacobian[:, kept] / lengths[kept], full_matrices=len(jacobian) < len(kept))
     singular = np.concatenate([singular, np.zeros(len(kept) - len(singular))])
     null = directions[singular <= tolerance * singular[0]]
     loose = {names[kept[i]] for i in np.flatnonzero(np.abs(null).max(axis=0, initial=0.0) > 1e-3)}

@@ -1,14 +1,14 @@
 """Next-item losses: full softmax, sampled softmax and binary cross-entropy, over a whole item table or gathered rows.
 
 Position i of a sequence has a user vector u_i and the target item y_i. A score is s(u, v) = <u, v>; with `normalize`,
-<u/max(|u|, 1e-6), v/max(|v|, 1e-6)> / temperature, else <u, v> / temperature. Negatives j are those of the position
-(or of the whole batch) that differ from y_i.
+<u/max(|u|, 1e-6), v/max(|v|, 1e-6)> / temperature, else <u, v> / temperature. Negatives j are those of the position,
+or of the sequence where rows are gathered, that differ from y_i.
 
     full softmax     log sum_{all v} exp s(u_i, v) - s(u_i, y_i)
     sampled softmax  log(exp s(u_i, y_i) + sum_j exp s(u_i, v_j)) - s(u_i, y_i)       (no correction for frequency)
     BCE              softplus(-s(u_i, y_i)) + sum_j softplus(s(u_i, v_j))             (plain scores, no temperature)
 
-The loss of a batch is the mean over valid positions.
+What is returned is the sum over the valid positions of a batch.
 """
 
 import functools
@@ -32,20 +32,10 @@ CHUNK_BYTES = {"cpu": 6 * 2**20}
 OTHER_CHUNK_BYTES = 512 * 2**20
 
 
-class Loss(NamedTuple):
-    """A batch's loss: mean = total / positions, or 0 without a valid position."""
-
-    mean: Float[Array, ""]
-    total: Float[Array, ""]
-    """Sum over valid positions."""
-    positions: Float[Array, ""]
-    """How many are valid."""
-
-
 def draw_negatives(
     key: PRNGKeyArray, config: SequentialLossConfig, shape: tuple[int, ...], num_items: int
 ) -> Int32[Array, "*shape negatives"]:
-    """Uniform items for each position of `shape`, with replacement; shape () draws one set for the whole batch.
+    """Uniform items for each position, or each sequence, of `shape`, with replacement.
 
     Uniform to num_items / 2^32. Raises `ConfigError` for the full softmax, which has no negatives.
     """
@@ -73,23 +63,20 @@ def table_loss(
     targets: Int[Array, "batch length"],
     valid: Bool[Array, "batch length"],
     items: Float[Array, "num_items width"],
-    negatives: Int[Array, "batch length negatives"] | Int[Array, "negatives"] | None = None,
-) -> Loss:
+    negatives: Int[Array, "batch length negatives"] | None = None,
+) -> Float[Array, ""]:
     """Loss over a whole item table, with gradients to users and table; in chunks of positions, so memory is bounded.
 
     Negatives are `draw_negatives`' ids, None for the full softmax. Targets at padding may be anything.
     """
     _check_negatives(config, negatives is not None)
     users, items = score_vectors(config, users, items)
-    if negatives is not None and negatives.ndim == 1:
-        safe = jnp.where(valid, targets, 0)
-        return _rows_loss(config, users, targets, valid, items[safe], negatives, items[negatives])
     gathered = negatives is not None and items.shape[0] > ITEMS_A_NEGATIVE * negatives.shape[-1]
     width = negatives.shape[-1] * items.shape[1] if gathered and negatives is not None else items.shape[0]
     chunks = _chunks(valid.size, 4 * width)
     positions = (users, jnp.where(valid, targets, 0), valid, negatives)
     split = jax.tree.map(lambda x: _split(x.reshape(valid.size, *x.shape[2:]), chunks), positions)
-    return _mean(_chunked_total(_GatheredChunk(config) if gathered else _DenseChunk(config), split, items), valid)
+    return _chunked_total(_GatheredChunk(config) if gathered else _DenseChunk(config), split, items)
 
 
 def rows_loss(
@@ -98,32 +85,19 @@ def rows_loss(
     targets: Int[Array, "batch length"],
     valid: Bool[Array, "batch length"],
     positives: Float[Array, "batch length width"],
-    negatives: Int[Array, "batch length negatives"] | Int[Array, "negatives"],
-    negative_vectors: Float[Array, "batch length negatives width"] | Float[Array, "negatives width"],
-) -> Loss:
-    """Loss over gathered rows of the item table: those of the targets, and those of the negatives.
+    negatives: Int[Array, "negatives"],
+    negative_vectors: Float[Array, "negatives width"],
+) -> Float[Array, ""]:
+    """Loss over gathered rows of the item table, those of the targets and of the negatives that all positions share.
 
-    The same numbers as `table_loss`, for a table whose update touches the gathered rows alone.
+    For a table whose update touches the gathered rows alone.
     """
     users, positives = score_vectors(config, users, positives)
     _, negative_vectors = score_vectors(config, users, negative_vectors)
-    return _rows_loss(config, users, targets, valid, positives, negatives, negative_vectors)
-
-
-def _rows_loss(
-    config: SequentialLossConfig,
-    users: jax.Array,
-    targets: jax.Array,
-    valid: jax.Array,
-    positives: jax.Array,
-    negatives: jax.Array,
-    negative_vectors: jax.Array,
-) -> Loss:
     positive_scores = (users * positives).sum(axis=-1)
-    subscripts = "blw,nw->bln" if negatives.ndim == 1 else "blw,blnw->bln"
-    negative_scores = jnp.einsum(subscripts, users, negative_vectors)
+    negative_scores = jnp.einsum("blw,nw->bln", users, negative_vectors)
     losses = _losses(config, positive_scores, negative_scores, negatives == targets[:, :, None])
-    return _mean(jnp.where(valid, losses, 0).sum(), valid)
+    return jnp.where(valid, losses, 0).sum()
 
 
 def _losses(
@@ -139,11 +113,6 @@ def _losses(
 def _unit(x: jax.Array) -> jax.Array:
     # the square's maximum, not the root's: its gradient at 0 is finite
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=-1, keepdims=True), EPSILON**2))
-
-
-def _mean(total: jax.Array, valid: jax.Array) -> Loss:
-    positions = valid.sum(dtype=jnp.float32)
-    return Loss(total / jnp.maximum(positions, 1), total, positions)
 
 
 def _check_negatives(config: SequentialLossConfig, given: bool) -> None:

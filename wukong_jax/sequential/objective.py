@@ -96,8 +96,7 @@ class NextItemObjective:
             drawn = None
             if not isinstance(loss, FullSoftmaxConfig):
                 drawn = draw_negatives(jax.random.fold_in(key, 1), loss, targets.shape, self._schema.num_items)
-            total = table_loss(loss, outputs, targets, valid, inputs.table(ITEM_TABLE), drawn).total
-            return total / total_weight
+            return table_loss(loss, outputs, targets, valid, inputs.table(ITEM_TABLE), drawn) / total_weight
         items, negatives = (inputs.plan.lookup(name, ITEM_TABLE) for name in (ITEMS, NEGATIVES))
         rows = inputs.rows[items.stack]
         positives = rows[:, items.first_slot + 1 : items.first_slot + len(items.columns)]
@@ -106,8 +105,7 @@ class NextItemObjective:
 
         def of_sequence(*arrays: jax.Array) -> jax.Array:
             users, target, used, positive, ids, vectors = arrays
-            one = rows_loss(loss, users[None], target[None], used[None], positive[None], ids, vectors)
-            return one.total
+            return rows_loss(loss, users[None], target[None], used[None], positive[None], ids, vectors)
 
         totals = jax.vmap(of_sequence)(outputs, targets, valid, positives, drawn, drawn_rows)
         return totals.sum() / total_weight

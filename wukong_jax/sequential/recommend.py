@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from wukong_jax.data.batch import Batch
 from wukong_jax.data.pipeline import fill_batch
@@ -35,13 +35,8 @@ def recommend(
         length = outputs.shape[1]
         last = jnp.maximum((ids[:, :length] >= 0).sum(axis=1) - 1, 0)
         users = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
-        users, items = score_vectors(model.loss, users, table)
-        scores = users @ items.T
-        if protocol.remove_history:
-            history = jnp.where(ids[:, :length] >= 0, ids[:, :length], rows)
-            scores = scores.at[jnp.arange(len(ids))[:, None], history].set(-jnp.inf, mode="drop")
-        found, chosen = jax.lax.top_k(scores, min(top, rows))
-        return jnp.where(jnp.isneginf(found), -1, chosen), found
+        history = ids[:, :length] if protocol.remove_history else None
+        return best_items(*score_vectors(model.loss, users, table), min(top, rows), history)
 
     size = program.config.train.eval_batch_size
     table = state.tables[stack.name][offset : offset + rows]
@@ -52,6 +47,43 @@ def recommend(
         _, outputs = program.eval_step(state, (), batch)
         items, scores = best(table, outputs, batch.ids)
         yield split.users[start : start + count], np.asarray(items)[:count], np.asarray(scores)[:count]
+
+
+def best_items(
+    users: Float[Array, "batch width"],
+    items: Float[Array, "num_items width"],
+    top: int,
+    history: Int[Array, "batch length"] | None = None,
+    *,
+    item_chunk: int = 16_384,
+) -> tuple[Int[Array, "batch top"], Float[Array, "batch top"]]:
+    """The `top` items of highest <u, v> for each user, best first and of equals the lower number, and their scores.
+
+    `item_chunk` items are scored at a time, so that memory does not grow with their number. Items of the history, whose
+    padding is below 0, are left out; a place without an item holds -1 and -inf. `top` is at most num_items.
+    """
+    size = min(item_chunk, items.shape[0])
+    first = jnp.arange(0, items.shape[0], size)
+    # the last chunk begins early enough to be full; what it shares with the one before is taken once
+    starts = jnp.minimum(first, items.shape[0] - size)
+    columns, rows = jnp.arange(size), jnp.arange(users.shape[0])[:, None]
+
+    def step(
+        best: tuple[jax.Array, jax.Array], chunk: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        start, fresh = chunk
+        scores = users @ jax.lax.dynamic_slice_in_dim(items, start, size).T
+        scores = jnp.where(columns >= fresh - start, scores, -jnp.inf)
+        if history is not None:
+            inside = (history >= start) & (history < start + size)
+            scores = scores.at[rows, jnp.where(inside, history - start, size)].set(-jnp.inf, mode="drop")
+        found, places = jax.lax.top_k(jnp.concatenate([best[1], scores], axis=1), top)
+        ids = jnp.concatenate([best[0], jnp.broadcast_to(start + columns, scores.shape)], axis=1)
+        return (jnp.take_along_axis(ids, places, axis=1), found), None
+
+    nothing = jnp.full((users.shape[0], top), -1), jnp.full((users.shape[0], top), -jnp.inf, users.dtype)
+    chosen, found = jax.lax.scan(step, nothing, (starts, first))[0]
+    return jnp.where(jnp.isneginf(found), -1, chosen), found
 
 
 def _without_target(split: SequenceSplit, rows: slice) -> Batch:
