@@ -3,12 +3,12 @@ r"""Wukong on Frappe by depth and width: whether the Performance Law of sequenti
     python -m wukong_jax sweep --sweep configs/sweeps/wukong_frappe_grid.py --source FOLDER \
         --records results/performance_law/wukong_frappe_grid
 
-The settings are those of `configs/tuned/wukong_frappe.py`, which were searched for at width 128 and two layers.
+The settings are those of `configs/tuned/wukong_frappe_first.py`, which were searched for at width 128 and two layers.
 """
 
 import dataclasses
 
-from configs.tuned.wukong_frappe import get_config
+from configs.tuned.wukong_frappe_first import get_config
 from wukong_jax.config.models import WukongConfig
 from wukong_jax.scaling.sweep import Point, Sweep
 

@@ -1,11 +1,12 @@
-"""Wukong on Frappe: the best of 24 trials, with rates that fall to zero as a cosine over 5 epochs.
+"""Wukong on Frappe: of the best trials of 24 the one with the highest mean over seeds.
 
     python train.py --config configs/tuned/wukong_frappe.py --data.source FOLDER
 
-The search (`python -m wukong_jax tune --config configs/frappe.py --space configs/spaces/wukong_small.py --trials 24
---prune-after 3`, validation AUC .98779) had rates that fall on plateaus; all its trials are in
-results/searches/wukong_frappe_plateaus.jsonl. The schedule was chosen afterwards among 3, 4 and 5 epochs, seed 0:
-validation AUC / LogLoss .98730 / .1363, .98867 / .1480, .98832 / .1125.
+The search: `python -m wukong_jax tune --config configs/frappe.py --space configs/spaces/wukong_small.py --trials 24
+--prune-after 3`. 22 trials are the sampler's, the first of them with the settings of configs/frappe.py; two (17, 18)
+were put in by hand: the best so far with BatchNorm in the head, over 4 and over 6 epochs. All are in
+results/searches/wukong_frappe.jsonl. Of the five best with a validation LogLoss of at most .145, trained with more
+seeds, this one (trial 19) has the highest mean validation AUC, .98801 over five; docs/results.md has all of them.
 """
 
 from wukong_jax.config.layers import EmbeddingConfig, MLPConfig
@@ -38,18 +39,18 @@ def get_config() -> RunConfig:
             width=128,
             num_fmb=16,
             num_lcb=16,
-            fmb_mlp=MLPConfig(widths=(256,), dropout=0.3),
-            head=MLPConfig(widths=(256,), dropout=0.4),
+            fmb_mlp=MLPConfig(widths=(256,), dropout=0.1),
+            head=MLPConfig(widths=(128,), dropout=0.5, batch_norm=True),
             embedding=EmbeddingConfig(init_stddev=0.0001),
         ),
         optimizer=OptimizerConfig(
-            learning_rate=0.0023906266307291975,
-            schedule=ScheduleConfig(decay="cosine", epochs=5),
+            learning_rate=0.0010454057262928016,
+            schedule=ScheduleConfig(decay="cosine", epochs=4),
             clip_norm=10.0,
         ),
         tables=TablesConfig(
             rules=(
-                TableRule(update="dense", name="adam", learning_rate=0.00036896512825680455, l2=0.050735188419144595),
+                TableRule(update="dense", name="adam", learning_rate=0.0006615671334681788, l2=0.06837074742069614),
             ),
         ),
         train=TrainConfig(batch_size=4096, epochs=100, plateau=PlateauConfig(min_delta=1e-06)),
