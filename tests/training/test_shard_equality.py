@@ -38,6 +38,7 @@ SLOW = (
     "each table elsewhere, in parts",
     "dense columns, fsdp",
     "dense replicated",
+    "dcnv2",  # two processes have it in the default suite
 )
 TWO_PROCESSES = [
     "dcnv2",
