@@ -1,10 +1,10 @@
-"""What it brings to look a part's rows up beside the pass over the part before it (`mesh.lookup_ahead`).
+"""What it brings to look rows up beside the pass over the part (`mesh.lookup_ahead`) or batch before theirs.
 
     python benchmarks/lookup_ahead.py --devices 2 --cells "S 4096 1M" --parts 4
 
-Tables are dealt out over all devices (of a CPU as many as asked for), and a batch is worked off in parts. Three steps
-run in turn in one process: the batch at once, in parts, in parts looked up ahead. Medians (lowest to highest) of the
-rounds, and the ratio of the last to the one before it.
+Tables are dealt out over all devices (of a CPU as many as asked for). Four steps run in turn in one process: the batch
+at once, at once with the next batch's rows looked up beside it (`train.semi_synchronous`), in parts, in parts looked up
+ahead. Medians (lowest to highest) of the rounds, and the ratios of looked up ahead to not.
 """
 
 import argparse
@@ -35,8 +35,8 @@ BATCHES = 4
 def program_of(cell: Cell, devices: int, part: int | None, *, ahead: bool) -> Program:
     """The step of the programs over so many devices."""
     config = make_config(cell)
-    mesh = MeshConfig(devices, 1, (PlacementRule(".*", "dealt_rows"),), lookup_ahead=ahead)
-    train = dataclasses.replace(config.train, micro_batch=part)
+    mesh = MeshConfig(devices, 1, (PlacementRule(".*", "dealt_rows"),), lookup_ahead=ahead and part is not None)
+    train = dataclasses.replace(config.train, micro_batch=part, semi_synchronous=ahead and part is None)
     return build_program(dataclasses.replace(config, mesh=mesh, train=train), 10**6)
 
 
@@ -48,13 +48,9 @@ def step_of(program: Program) -> Callable[..., Any]:
 
 
 def measure(cell: Cell, devices: int, parts: int, rounds: int, steps: int) -> list[list[float]]:
-    """Examples per second of each round: at once, in parts, in parts looked up ahead."""
-    part = cell.batch // parts
-    programs = [
-        program_of(cell, devices, None, ahead=False),
-        program_of(cell, devices, part, ahead=False),
-        program_of(cell, devices, part, ahead=True),
-    ]
+    """Examples per second of each round: at once, then looked up ahead; in parts, then looked up ahead."""
+    pieces = (None, cell.batch // parts)
+    programs = [program_of(cell, devices, part, ahead=ahead) for part in pieces for ahead in (False, True)]
     drawn = make_batches(cell, BATCHES)
     empty, ones = np.zeros((cell.batch, 0), np.float32), np.ones(cell.batch, np.float32)
     batches = [
@@ -81,13 +77,15 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", options.devices)
     keep_freed_memory()
     print(f"{options.devices} devices: {jax.devices()[0].device_kind}; batches in {options.parts} parts\n")
-    print("| cell | at once, examples/s | in parts | in parts, looked up ahead | ahead / not |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| cell | at once, examples/s | next batch ahead | ahead / not | in parts | next part ahead | ahead / not |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     words = tuple(f"{cell} train float32 rowwise_adagrad" for cell in options.cells)
     for cell in select(grid(gpu=False), words):
         rates = measure(cell, options.devices, options.parts, options.rounds, options.steps)
-        ratio = statistics.median(rates[2]) / statistics.median(rates[1])
-        print(f"| {cell.label} | {' | '.join(shown(each) for each in rates)} | {ratio:.3f} |")
+        medians = [statistics.median(each) for each in rates]
+        columns = [shown(rates[0]), shown(rates[1]), f"{medians[1] / medians[0]:.3f}"]
+        columns += [shown(rates[2]), shown(rates[3]), f"{medians[3] / medians[2]:.3f}"]
+        print(f"| {cell.label} | {' | '.join(columns)} |")
 
 
 if __name__ == "__main__":

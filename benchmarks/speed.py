@@ -6,7 +6,8 @@
 
 `ours` is the step of `train.py`. `strong` is the same model and updates in PyTorch: fused projection, torch.compile,
 fused Adam, row-wise Adagrad of the touched rows (fbgemm where installed), micro-batches; a short calibration picks the
-fastest form. `strong, AVX2` is the same with MKL held to AVX2. `naive` has dense embedding gradients and Adam.
+fastest form. `strong, AVX2` (on Intel) is the same with MKL held to AVX2; on AMD, where a stock MKL takes that path,
+`strong, AVX-512` is told that the processor is Intel's. `naive` has dense embedding gradients and Adam.
 Needs `pip install '.[experiments]'`; for the peer's fastest tables also `pip install --no-deps fbgemm-gpu-cpu`.
 """
 

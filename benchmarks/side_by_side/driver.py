@@ -12,7 +12,8 @@ from benchmarks.side_by_side.allocator import allocator_name, environment
 from benchmarks.side_by_side.cells import Cell, grid, select
 from benchmarks.side_by_side.machine import describe_machine, slug
 from benchmarks.side_by_side.measure import NotEqualError, measure_cell
-from benchmarks.side_by_side.peers import NAIVE, OURS, QUICK_VARIANT, STRONG, STRONG_AVX2, Bench, calibrate
+from benchmarks.side_by_side.mkl_path import other_path
+from benchmarks.side_by_side.peers import NAIVE, OURS, QUICK_VARIANT, STRONG, Bench, calibrate
 from benchmarks.side_by_side.processes import WorkerError
 from benchmarks.side_by_side.report import markdown, plot_ratios, write_section
 from wukong_jax.errors import ConfigError, UserError
@@ -70,8 +71,8 @@ def run(options: argparse.Namespace) -> None:
     if not chosen:
         labels = "\n".join(cell.label for cell in cells)
         raise ConfigError(f"--cells: received {options.cells}, which selects none of\n{labels}")
-    if machine["platform"] == "gpu":
-        peers = tuple(peer for peer in peers if peer != STRONG_AVX2)
+    if STRONG in peers and machine["platform"] == "cpu" and (other := other_path(machine["vendor"])):
+        peers = (OURS, STRONG, other, NAIVE)
     name = slug(machine, allocator_name(options.allocator))
     path = options.results / f"{name}.json"
     kept = {"machine": machine, "calibration": {}, "cells": {}} if quick else load(path, machine)
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
 def available_peers() -> tuple[str, ...]:
     """Ours, and the PyTorch peers where torch is installed."""
     if importlib.util.find_spec("torch"):
-        return (OURS, STRONG, STRONG_AVX2, NAIVE)
+        return (OURS, STRONG, NAIVE)
     say("torch is not installed, so ours is measured alone: pip install '.[experiments]', and for the peer's fastest")
     say("tables pip install --no-deps fbgemm-gpu-cpu")
     return (OURS,)

@@ -48,9 +48,9 @@ def mkl_note(machine: dict[str, Any]) -> str:
             "`strong, AVX2` (MKL_ENABLE_INSTRUCTIONS=AVX2) shows what a stock PyTorch user gets there."
         )
     return (
-        "On AMD PyTorch's MKL takes its AVX2 path, with and without MKL_ENABLE_INSTRUCTIONS. Its AVX-512 path runs "
-        "where a preloaded library answers MKL's question for an Intel processor (a C file with `int "
-        "mkl_serv_intel_cpu_true(void) { return 1; }`, `gcc -shared -fPIC`, added to LD_PRELOAD)."
+        "On AMD PyTorch's MKL takes its AVX2 path, with and without MKL_ENABLE_INSTRUCTIONS: that is `strong`, what a "
+        "stock PyTorch user gets. `strong, AVX-512` is the same with a preloaded library that answers MKL's question "
+        "for an Intel processor (`int mkl_serv_intel_cpu_true(void) { return 1; }`)."
     )
 
 

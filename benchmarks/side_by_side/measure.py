@@ -11,11 +11,11 @@ from typing import Any
 
 from benchmarks.side_by_side.batches import write_batches
 from benchmarks.side_by_side.cells import Cell
+from benchmarks.side_by_side.mkl_path import OTHER_PATHS
 from benchmarks.side_by_side.peers import (
     NAIVE,
     NAIVE_VARIANT,
     OURS,
-    STRONG_AVX2,
     Bench,
     memory_needed,
     residents,
@@ -78,7 +78,7 @@ def check_equality(bench: Bench, cell: Cell, variants: dict[str, dict[str, Any]]
         ours = process.ask("check")
     checks = {OURS: {"cold_compile_s": ours["compile_s"], "init_s": built["init_s"], "platform": built["platform"]}}
     for peer in variants:
-        if peer in (OURS, STRONG_AVX2):  # the latter is the strong peer with other products
+        if peer == OURS or peer in OTHER_PATHS:  # the latter are the strong peer with other products
             continue
         with bench.process(peer) as process:
             built = bench.build(process, peer, cell, variants[peer])

@@ -6,10 +6,10 @@ import statistics
 from typing import Any
 
 from benchmarks.side_by_side.cells import Cell
+from benchmarks.side_by_side.mkl_path import variables_of
 from benchmarks.side_by_side.processes import Process
 
-OURS, STRONG, STRONG_AVX2, NAIVE = "ours", "strong", "strong_avx2", "naive"
-TORCH_PEERS = (STRONG, STRONG_AVX2, NAIVE)
+OURS, STRONG, NAIVE = "ours", "strong", "naive"
 NAIVE_VARIANT: dict[str, Any] = {"naive": True, "form": "paper", "compile": False, "micro_batch": None}
 FIRST_VARIANT: dict[str, Any] = {"naive": False, "form": "fused", "compile": True, "micro_batch": None}
 QUICK_VARIANT = FIRST_VARIANT | {"compile": False}
@@ -32,8 +32,7 @@ class Bench:
         variables = dict(self.environment)
         # compiled code is cached by torch here, by jax where `build` says
         variables["TORCHINDUCTOR_CACHE_DIR"] = str(self.folder / cache / "torch")
-        if peer == STRONG_AVX2:
-            variables["MKL_ENABLE_INSTRUCTIONS"] = "AVX2"
+        variables |= variables_of(peer, variables, self.folder)
         module = "jax_worker" if peer == OURS else "torch_worker"
         return Process(module, variables, self.folder / f"{peer}.log")
 

@@ -8,10 +8,17 @@ from typing import Any, NamedTuple
 from benchmarks.side_by_side.breakdown import IDLE, PARTS, UNSORTED
 from benchmarks.side_by_side.cells import Cell, in_words
 from benchmarks.side_by_side.machine import data_sheet_peak, mkl_note
-from benchmarks.side_by_side.peers import NAIVE, OURS, STRONG, STRONG_AVX2, TORCH_PEERS
+from benchmarks.side_by_side.mkl_path import OTHER_PATHS, STRONG_AVX2, STRONG_AVX512
+from benchmarks.side_by_side.peers import NAIVE, OURS, STRONG
 from wukong_jax.files import whole_file, write_text
 
-TITLES = {OURS: "ours", STRONG: "strong", STRONG_AVX2: "strong, AVX2", NAIVE: "naive"}
+TITLES = {
+    OURS: "ours",
+    STRONG: "strong",
+    STRONG_AVX2: "strong, AVX2",
+    STRONG_AVX512: "strong, AVX-512",
+    NAIVE: "naive",
+}
 Record = dict[str, Any]
 
 
@@ -51,6 +58,12 @@ def peaks(record: Record) -> dict[str, float]:
         if "peak_gflops" in result
     }
     return {"best": max(rate for peer, rate in by_peer.items() if peer in (OURS, STRONG)), **by_peer}
+
+
+def shown(records: list[Record]) -> list[str]:
+    """The peers that have a column: all but a path of MKL that was not to be measured."""
+    asked = {peer for record in records for group in (*record["groups"], record["left_out"]) for peer in group}
+    return [peer for peer in TITLES if peer in asked or peer not in OTHER_PATHS]
 
 
 def markdown(machine: dict[str, Any], allocator: str, records: list[Record], plot: str | None) -> str:
@@ -94,7 +107,7 @@ def plot_ratios(path: pathlib.Path, records: list[Record]) -> bool:
     figure, axes = pyplot.subplots(len(modes), 1, figsize=(11, 3.5 * len(modes)), layout="constrained", squeeze=False)
     for axis, mode in zip(axes[:, 0], modes, strict=True):
         chosen = [record for record in records if record["cell"]["mode"] == mode]
-        for place, peer in enumerate((OURS, STRONG_AVX2, NAIVE)):
+        for place, peer in enumerate(peer for peer in shown(records) if peer != STRONG):
             heights = [_relative(record, peer) for record in chosen]
             positions = [index + 0.27 * (place - 1) for index in range(len(chosen))]
             axis.bar(positions, heights, width=0.25, label=TITLES[peer])
@@ -122,13 +135,14 @@ def _relative(record: Record, peer: str) -> float:
 
 
 def _speed_table(records: list[Record]) -> str:
-    header = ["cell", *TITLES.values(), *(f"ours / {TITLES[peer]}" for peer in TORCH_PEERS)]
+    columns = shown(records)
+    header = ["cell", *(TITLES[peer] for peer in columns), *(f"ours / {TITLES[peer]}" for peer in columns[1:])]
     header += ["GFLOP/s: ours, strong", "share of peak: ours, strong"]
     rows = []
     for record in records:
         found, to_ours, peak = speeds(record), ratios(record), peaks(record)["best"]
-        row = [_short(record), *(_spread(found.get(peer)) for peer in TITLES)]
-        row += [f"{to_ours[peer]:.2f}" if peer in to_ours else "-" for peer in TORCH_PEERS]
+        row = [_short(record), *(_spread(found.get(peer)) for peer in columns)]
+        row += [f"{to_ours[peer]:.2f}" if peer in to_ours else "-" for peer in columns[1:]]
         rates = [1e-9 * record["flops"] * found[peer].median if peer in found else None for peer in (OURS, STRONG)]
         row.append(", ".join(f"{rate:.0f}" if rate else "-" for rate in rates))
         row.append(", ".join(f"{rate / peak:.0%}" if rate else "-" for rate in rates))
@@ -137,20 +151,23 @@ def _speed_table(records: list[Record]) -> str:
 
 
 def _cost_table(records: list[Record]) -> str:
-    header = ["cell", *(f"peak RSS, MiB: {title}" for title in TITLES.values())]
-    header += ["compile, s (cached): ours", "strong", "GEMM peak, GFLOP/s: ours, strong, AVX2"]
+    columns = shown(records)
+    multiplied = [peer for peer in columns if peer != NAIVE]
+    header = ["cell", *(f"peak RSS, MiB: {TITLES[peer]}" for peer in columns)]
+    header += ["compile, s (cached): ours", "strong"]
+    header += [f"GEMM peak, GFLOP/s: {'; '.join(TITLES[peer] for peer in multiplied)}"]
     header += ["largest difference from ours: strong, naive"]
     rows = []
     for record in records:
         results = {peer: result for group in record["groups"][::-1] for peer, result in group.items()}
         row = [f"{_short(record)} {record['cell']['mode']}"]
-        row += [_memory(results[peer]) if peer in results else "-" for peer in TITLES]
+        row += [_memory(results[peer]) if peer in results else "-" for peer in columns]
         for peer in (OURS, STRONG):
             cold = record["checks"].get(peer, {}).get("cold_compile_s")
             warm = results.get(peer, {}).get("warm_compile_s")  # none where there was no memory to time the peer
             row.append(f"{cold:.1f} ({warm:.1f})" if cold is not None and warm is not None else "-")
         by_peer = peaks(record)
-        row.append(", ".join(f"{by_peer[p]:.0f}" if p in by_peer else "-" for p in (OURS, STRONG, STRONG_AVX2)))
+        row.append("; ".join(f"{by_peer[peer]:.0f}" if peer in by_peer else "-" for peer in multiplied))
         row.append(", ".join(_difference(record["checks"].get(peer)) for peer in (STRONG, NAIVE)))
         rows.append(row)
     return _table(header, rows)

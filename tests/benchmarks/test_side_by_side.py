@@ -1,7 +1,9 @@
 """The speed benchmark's own maths: cells, batches, grouping, trace accounting, report; the peer where torch is."""
 
+import ctypes
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -14,7 +16,8 @@ from benchmarks.side_by_side.batches import distinct_rows, make_batches, zipf_id
 from benchmarks.side_by_side.breakdown import share_out, sort_operations
 from benchmarks.side_by_side.cells import Cell, field_sizes, grid, select
 from benchmarks.side_by_side.measure import NotEqualError, compare
-from benchmarks.side_by_side.peers import NAIVE, OURS, STRONG, STRONG_AVX2, memory_needed, residents
+from benchmarks.side_by_side.mkl_path import STRONG_AVX2, STRONG_AVX512, other_path, variables_of
+from benchmarks.side_by_side.peers import NAIVE, OURS, STRONG, memory_needed, residents
 from benchmarks.side_by_side.report import markdown, plot_ratios, ratios, speeds, write_section
 from benchmarks.side_by_side.run_config import cell_cost
 from wukong_jax.errors import ConfigError
@@ -205,6 +208,26 @@ def test_report_shows_ratios_share_of_peak_and_what_was_left_out(tmp_path: pathl
     assert "3.0 (0.5) | 28.0 (0.5)" in section
     assert plot_ratios(tmp_path / "plot.png", records)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_only_the_measured_path_of_mkl_has_a_column() -> None:
+    record = made_record(Cell("M", 1000, 10**6, "train"))
+    record["groups"][0][STRONG_AVX512], record["left_out"] = record["groups"][0][STRONG], []
+    section = markdown(MACHINE, "libjemalloc", [record], None)
+    assert "ours / strong, AVX-512" in section
+    assert "ours / strong, AVX2" not in section
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_other_path_of_mkl_is_avx2_on_intel_and_avx512_told_of_intel_elsewhere(tmp_path: pathlib.Path) -> None:
+    assert other_path("GenuineIntel") == STRONG_AVX2
+    assert variables_of(STRONG_AVX2, {}, tmp_path) == {"MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+    assert other_path("AuthenticAMD") == STRONG_AVX512
+    preloaded = variables_of(STRONG_AVX512, {"LD_PRELOAD": "/lib/libjemalloc.so.2"}, tmp_path)["LD_PRELOAD"]
+    allocator, library = preloaded.split(":")
+    assert allocator == "/lib/libjemalloc.so.2"
+    assert ctypes.CDLL(library).mkl_serv_intel_cpu_true() == 1
+    assert variables_of(STRONG, {"LD_PRELOAD": "a"}, tmp_path) == {}
 
 
 def test_section_replaces_itself_and_nothing_else(tmp_path: pathlib.Path) -> None:
