@@ -64,6 +64,7 @@ class Case(NamedTuple):
     optimizer: str
     mesh: MeshConfig
     micro_batch: int | None = None
+    semi_synchronous: bool = False
 
     def on_one_device(self) -> "Case":
         return self._replace(mesh=MeshConfig(), micro_batch=None)
@@ -92,6 +93,7 @@ CASES = {
     "each table elsewhere, in parts looked up ahead": Case(
         "wukong", "row_sparse", "rowwise_adagrad", MeshConfig(4, 1, MIXED, lookup_ahead=True), 8
     ),
+    "dealt rows, semi-synchronous": Case("wukong", "row_sparse", "adam", mesh(8, 1, "dealt_rows"), 16, True),
     "dense rows, tensor": Case("wukong", "dense", "adam", mesh(4, 2, "rows", dense="tensor")),
     "dense columns, fsdp": Case("wukong", "dense", "adam", mesh(2, 2, "columns", dense="fsdp")),
     "dense replicated": Case("wukong", "dense", "adam", mesh(8, 1, "replicated")),
@@ -135,9 +137,8 @@ def batches(dtype: str = "float64") -> list[Batch]:
 @functools.cache
 def trained(case: Case, dtype: str = "float64") -> Trained:
     """After all batches; `dtype` float64 asks for `double_precision`."""
-    config = tiny_config(
-        pathlib.Path("none"), SCHEMA, batch_size=BATCH, eval_batch_size=BATCH, micro_batch=case.micro_batch
-    )
+    settings = {"micro_batch": case.micro_batch, "semi_synchronous": case.semi_synchronous}
+    config = tiny_config(pathlib.Path("none"), SCHEMA, batch_size=BATCH, eval_batch_size=BATCH, **settings)
     config = dataclasses.replace(
         config,
         model=_model(case.model, dtype),
@@ -148,10 +149,11 @@ def trained(case: Case, dtype: str = "float64") -> Trained:
     program = build_program(config, STEPS)
     cast = functools.partial(jax.tree.map, lambda leaf: _cast(leaf, dtype))
     state = jax.jit(cast, out_shardings=program.state_shardings)(program.init())
-    losses = []
-    for batch in batches(dtype):
+    losses, taken = [], [jax.device_put(batch, program.batch_shardings) for batch in batches(dtype)]
+    if case.semi_synchronous:
+        state, taken = program.look_up_first(state, taken[0]), [*taken[1:], taken[0]]
+    for batch in taken:
         zero = jax.device_put(np.zeros((), dtype), program.state_shardings.loss_sum)
-        batch = jax.device_put(batch, program.batch_shardings)
         state = jax.block_until_ready(program.train_step(state.replace(loss_sum=zero), batch))
         losses.append(np.array(state.loss_sum))
     return Trained(program, state, np.array(losses))

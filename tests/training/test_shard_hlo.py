@@ -191,6 +191,20 @@ def waits_for_any(jaxpr: Any, equation: Any, others: list[Any]) -> bool:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
+def test_semi_synchronous_the_next_batchs_rows_and_the_pass_over_this_one_do_not_wait_for_each_other(ahead: bool):
+    config = config_of("dealt_rows", "sgd")
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, semi_synchronous=ahead))
+    program = build_program(config, 10)
+    body = program.train_step.trace(program.abstract_state(), abstract_batch(program)).jaxpr.jaxpr
+    exchanges = [found for found in body.eqns if has(found, "all_to_all")]
+    products = [found for found in body.eqns if has(found, "dot_general")]
+    lookups = [found for found in exchanges if not waits_for_any(body, found, products)]
+    assert lookups
+    assert len(lookups) < len(exchanges)  # the gradients' way back waits for all of the pass
+    assert any(waits_for_any(body, product, lookups) for product in products) == (not ahead)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
 def test_looked_up_ahead_a_parts_rows_and_the_pass_over_the_part_before_do_not_wait_for_each_other(ahead: bool):
     config = config_of("dealt_rows", "sgd")
     config = dataclasses.replace(

@@ -145,10 +145,12 @@ def _planned(run: RunConfig, cost: "Cost", hardware: str) -> tuple[tuple["TableC
     from wukong_jax.scaling.collectives import PRESETS
     from wukong_jax.scaling.memory import device_memory
     from wukong_jax.training.micro_batch import check_lookup_ahead
+    from wukong_jax.training.semi_synchronous import check_semi_synchronous
 
     choices = choices_of(run, table_specs(run.model, run.batch_schema), PRESETS[hardware])
     memory = device_memory(run, cost, choices, "cpu" if hardware == "cpu" else "gpu")
     check_lookup_ahead(run, memory.examples * run.mesh.devices)
+    check_semi_synchronous(run)
     return choices, memory
 
 

@@ -33,6 +33,7 @@ LATER = (
     (("mesh",), "exchange_capacity", 1.5),
     (("mesh",), "exchange_dtype", "float32"),
     (("mesh",), "lookup_ahead", False),
+    (("train",), "semi_synchronous", False),
 )
 # A run may go on with other devices, its parts placed otherwise: the result is the same but for rounding, and for the
 # masks of dropout where `train.micro_batch` auto cuts batches on one device only.
@@ -107,6 +108,8 @@ class TrainConfig:
     """Seed of initialisation, order and dropout."""
     task_weights: tuple[float, ...] = ()
     """Weight of each label's loss; empty for 1 each."""
+    semi_synchronous: bool = False
+    """Look the rows of the next batch up while the model works on this one, as they are before this one's update."""
     progressive: bool = False
     """Score each batch before it is learned from (one-pass training's own validation)."""
     eval_every_steps: int | None = None

@@ -239,8 +239,9 @@ class Checkpoints:
 
 def stored_part(state: TrainState) -> dict[str, Any]:
     """The fields of a state that are stored, by name."""
+    left_out = NOT_STORED if state.ahead else (*NOT_STORED, "ahead")  # as in checkpoints from before there was one
     names = (field.name for field in dataclasses.fields(state))
-    return {name: getattr(state, name) for name in names if name not in NOT_STORED}
+    return {name: getattr(state, name) for name in names if name not in left_out}
 
 
 def _zeros(tree: Any) -> Any:

@@ -19,11 +19,10 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.embeddings.plan import EmbeddingPlan
 from wukong_jax.embeddings.table_ops import Rows, TableOps, Touched
 from wukong_jax.models.layers import Dropout
-from wukong_jax.training.micro_batch import split
 from wukong_jax.training.objective import Objective
 from wukong_jax.training.optim import parameter_path, schedule
 from wukong_jax.training.state import TrainState, make_inputs
-from wukong_jax.training.step import gradients, step_key, update_dense
+from wukong_jax.training.step import gradients, now, update_dense
 
 SPLIT = "diagnostics"
 """The name under which the figures stand in a run's history."""
@@ -55,10 +54,9 @@ def make_diagnose(
     factor = schedule(config.optimizer.schedule, total_steps)
 
     def diagnose(state: TrainState, batch: Batch) -> Figures:
-        rows = batch.ids.shape[0]
-        parts = objective.prepare(split(batch, rows // part_of(rows)), step_key(state))
+        parts, looked_up = now(objective, state, batch, batch.ids.shape[0] // part_of(batch.ids.shape[0]))
         plan = objective.training_plan(parts.ids)
-        found = gradients(model, plan, objective, state, parts, operations)
+        found = gradients(model, plan, objective, state, parts, operations, looked_up=looked_up)
         dense = update_dense(plan, optimizer, state, found, parts.ids, operations)
         squares = _dense_squares(plan, dense.before, dense.gradients, dense.after)
         leaves = jax.tree.leaves(dense.gradients)

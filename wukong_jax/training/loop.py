@@ -100,6 +100,8 @@ class Loop:
         batches = iter(self._batches())
         if self.progress.data_position is not None:
             batches.set_state(self.progress.data_position)
+        elif self.state.ahead:
+            self.state = self.program.look_up_first(self.state, next(batches))
         every = config.eval_every_steps or steps_per_epoch(self.store.split("train"), config.batch_size)
         started, already = time.monotonic(), self.progress.wall_seconds
         clock, spikes = _Clock(), detector_after(self.progress.history, config.log_every_steps)
@@ -145,7 +147,7 @@ class Loop:
             self.store.split("train"),
             batch_size=config.train.batch_size,
             seed=config.train.seed,
-            epochs=config.train.epochs,
+            epochs=config.train.epochs + config.train.semi_synchronous,  # its last step looks one more batch up
             shuffle=config.data.shuffle,
             process_index=process_index(),
             process_count=process_count(),

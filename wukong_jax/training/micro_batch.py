@@ -66,8 +66,12 @@ def split(batch: Batch, parts: int) -> Batch:
 
     So a batch whose rows are spread over devices stays spread in every part.
     """
-    rows = batch.ids.shape[0] // parts
-    return Batch(*(array.reshape(rows, parts, *array.shape[1:]).swapaxes(0, 1) for array in batch))
+    return Batch(*(split_array(array, parts) for array in batch))
+
+
+def split_array(array: jax.Array, parts: int) -> jax.Array:
+    """`split` for one array [batch, ...]."""
+    return array.reshape(array.shape[0] // parts, parts, *array.shape[1:]).swapaxes(0, 1)
 
 
 def joined(parts: jax.Array) -> jax.Array:
@@ -79,15 +83,18 @@ def scan_parts(
     work_off: Callable[[Any, Batch, Any, jax.Array], tuple[Any, Any]],
     sums: Any,
     parts: Batch,
-    look_up: Callable[[jax.Array], Any],
+    look_up: Callable[[jax.Array], Any] | dict[str, jax.Array],
     *,
     ahead: bool,
 ) -> tuple[Any, Any]:
     """Fold `work_off(sums, part, its rows, its number)` over the parts of a batch: the sums, and what it gave, stacked.
 
-    With `ahead` the rows of the next part, `look_up(ids)`, are looked up beside the work on this one. Neither waits for
-    the other, and the tables are the same in either order.
+    The rows are `look_up(ids)`, or given, in parts. With `ahead` those of the next part are looked up beside the work
+    on this one. Neither waits for the other, and the tables are the same in either order.
     """
+    numbered = (parts, jnp.arange(parts.ids.shape[0]))
+    if isinstance(look_up, dict):
+        return jax.lax.scan(lambda sums, item: work_off(sums, item[0], item[2], item[1]), sums, (*numbered, look_up))
 
     def look_up_now(sums: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
         part, number = item
@@ -100,7 +107,6 @@ def scan_parts(
         return (sums, next_rows), found
 
     count = parts.ids.shape[0]
-    numbered = (parts, jnp.arange(count))
     if not ahead:
         return jax.lax.scan(look_up_now, sums, numbered)
     all_but_last, last = (jax.tree.map(lambda x, at=at: x[at], numbered) for at in (slice(count - 1), count - 1))

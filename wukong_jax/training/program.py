@@ -26,6 +26,7 @@ from wukong_jax.training.diagnostics import Figures, make_diagnose
 from wukong_jax.training.micro_batch import check_lookup_ahead, evaluation_part, micro_batch_size
 from wukong_jax.training.objective import Objective, make_objective
 from wukong_jax.training.optim import dense_optimizer
+from wukong_jax.training.semi_synchronous import blank_ahead, check_semi_synchronous, look_ahead
 from wukong_jax.training.sharding import batch_shardings, make_mesh, shardings, state_rules
 from wukong_jax.training.state import TrainState, init_state
 from wukong_jax.training.step import make_eval_step, make_train_step
@@ -44,6 +45,8 @@ class Program:
     mesh: Mesh
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, Batch], TrainState]
+    look_up_first: Callable[[TrainState, Batch], TrainState]
+    """Put a run's first batch into its state, where a step trains the batch that was looked up by the one before."""
     eval_step: Callable[[TrainState, Any, Batch], tuple[Any, jax.Array]]
     diagnose: Callable[[TrainState, Batch], Figures]
     """Compiled when first called; leaves the state as it is."""
@@ -79,6 +82,7 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     part_of = functools.partial(micro_batch_size, config, platform)
     part = part_of(config.train.batch_size)  # a bad size is refused now, not when the first batch is there
     check_lookup_ahead(config, part)
+    check_semi_synchronous(config)
     if isinstance(config.model, WukongConfig):
         check_implementation(config.model.implementation, config.model.dtype, platform)
         if mesh.size > 1 and config.model.implementation in ON_ONE_DEVICE:
@@ -93,13 +97,27 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
     traced = functools.partial(_traced_on, Layout(mesh, config.mesh))
 
     def init() -> TrainState:
-        return init_state(model, plan, optimizer, config, slot=slot, mesh=mesh)
+        state = init_state(model, plan, optimizer, config, slot=slot, mesh=mesh)
+        if not config.train.semi_synchronous:
+            return state
+        return dataclasses.replace(state, ahead=blank_ahead(plan, config))
+
+    def look_up_first(state: TrainState, batch: Batch) -> TrainState:
+        parts = batch.ids.shape[0] // part_of(batch.ids.shape[0])
+        return dataclasses.replace(state, ahead=look_ahead(objective, state, batch, state.step, parts, operations))
 
     shapes = jax.eval_shape(init)
     state_shardings = shardings(shapes, mesh, state_rules(plan, shapes, config.mesh))
     on_batch = batch_shardings(mesh)
     train_step = jax.jit(
         traced(make_train_step(model, objective, optimizer, config, total_steps, part_of, operations)),
+        in_shardings=(state_shardings, on_batch),
+        out_shardings=state_shardings,
+        donate_argnums=0,
+        compiler_options=options,
+    )
+    first = jax.jit(
+        traced(look_up_first),
         in_shardings=(state_shardings, on_batch),
         out_shardings=state_shardings,
         donate_argnums=0,
@@ -121,7 +139,7 @@ def build_program(config: RunConfig, total_steps: int) -> Program:
         compiler_options=options,
     )
     jitted_init = jax.jit(init, out_shardings=state_shardings)
-    steps = (train_step, eval_step, diagnose)
+    steps = (train_step, first, eval_step, diagnose)
     return Program(config, model, plan, objective, mesh, jitted_init, *steps, state_shardings, on_batch)
 
 

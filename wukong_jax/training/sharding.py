@@ -63,6 +63,7 @@ def state_rules(plan: EmbeddingPlan, state: Any, config: MeshConfig) -> tuple[Ru
         (r"^opt_state/(.*/)?tables/", of_stack),
         (r"^(params/|opt_state/(.*/)?params/)", of_parameter),
         (r"^opt_state/.*count$", whole),
+        (r"^ahead/", lambda path, leaf: PartitionSpec(AXES)),
     )
 
 

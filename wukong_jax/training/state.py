@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
 from wukong_jax.config.run import RunConfig
 from wukong_jax.data.batch import Batch
@@ -48,14 +49,29 @@ class TrainState:
     point; at most the largest int32."""
     scratch: dict[str, Leaf]
     """Work space of the slot de-duplication: its content never matters between steps."""
+    ahead: dict[str, dict[str, Leaf]] = dataclasses.field(default_factory=dict)
+    """The batch of the next step and its rows, where these are looked up one step early; else empty."""
+
+
+def key_of_step(state: TrainState, step: jax.Array) -> jax.Array:
+    """The key of all that is random in a step."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.rng), step)
+
+
+def look_up(
+    plan: EmbeddingPlan, tables: dict[str, jax.Array], ids: Int[Array, "batch id_columns"], operations: TableOps
+) -> dict[str, Float[Array, "batch slots width"]]:
+    """The rows of a batch, by stack."""
+    with jax.named_scope("gather"):
+        return {stack.name: operations.gather(stack, tables[stack.name], ids) for stack in plan.stacks}
 
 
 def make_inputs(
     plan: EmbeddingPlan, batch: Batch, tables: dict[str, jax.Array], operations: TableOps = ONE_DEVICE
 ) -> Inputs:
     """Look up all rows of a batch."""
-    rows = {stack.name: operations.gather(stack, tables[stack.name], batch.ids) for stack in plan.stacks}
     dense = {stack.name: tables[stack.name] for stack in plan.dense}
+    rows = look_up(plan, tables, batch.ids, operations)
     return Inputs(rows, dense, batch.ids, batch.numeric, batch.vectors, plan)
 
 

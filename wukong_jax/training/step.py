@@ -20,7 +20,8 @@ from wukong_jax.ops.layout import gathered
 from wukong_jax.training.micro_batch import has_setting, joined, scan_parts, split
 from wukong_jax.training.objective import Objective
 from wukong_jax.training.optim import apply_scaled, schedule
-from wukong_jax.training.state import TrainState, make_inputs
+from wukong_jax.training.semi_synchronous import at_hand, look_ahead
+from wukong_jax.training.state import TrainState, key_of_step, look_up, make_inputs
 
 
 def make_train_step(
@@ -34,21 +35,25 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], TrainState]:
     """One update: gather, forward, backward with respect to (dense parameters, gathered rows), update both sides.
 
-    A batch of `rows` is worked off `part_of(rows)` examples at a time; their gradients add up to the batch's.
+    A batch of `rows` is worked off `part_of(rows)` examples at a time; their gradients add up to the batch's. Where the
+    state holds a batch that was looked up ahead, that one is trained, and the one given is looked up for the next step.
     """
     factor = schedule(config.optimizer.schedule, total_steps)
     # with dropout or BatchNorm the training pass is no prediction: progressive validation then runs a pass of its own
     training_differs = has_setting(config.model, "dropout", "batch_norm")
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
-        rows = batch.ids.shape[0]
-        parts = objective.prepare(split(batch, rows // part_of(rows)), step_key(state))
+        count = batch.ids.shape[0] // part_of(batch.ids.shape[0])
+        parts, looked_up = now(objective, state, batch, count)
+        ahead = state.ahead and look_ahead(objective, state, batch, state.step + 1, count, operations)
         plan = objective.training_plan(parts.ids)
-        found = gradients(model, plan, objective, state, parts, operations, ahead=config.mesh.lookup_ahead)
+        by_part = config.mesh.lookup_ahead
+        found = gradients(model, plan, objective, state, parts, operations, looked_up=looked_up, ahead=by_part)
         progressive = state.progressive
         if progressive:
-            scores = predict(model, plan, state, batch, operations) if training_differs else joined(found.logits)
-            progressive = objective.score(progressive, scores, state.tables, batch)
+            trained = Batch(*(joined(array) for array in parts))
+            scores = predict(model, plan, state, trained, operations) if training_differs else joined(found.logits)
+            progressive = objective.score(progressive, scores, state.tables, trained)
 
         with jax.named_scope("dense_update"):
             dense = update_dense(plan, optimizer, state, found, parts.ids, operations)
@@ -78,9 +83,17 @@ def make_train_step(
             progressive=progressive,
             exchange={name: counted(before, excesses[name]) for name, before in state.exchange.items()},
             scratch=scratch,
+            ahead=ahead,
         )
 
     return train_step
+
+
+def now(objective: Objective, state: TrainState, batch: Batch, count: int) -> tuple[Batch, dict[str, jax.Array] | None]:
+    """The batch that a step trains, in parts: the one given, or the one looked up ahead, with its rows."""
+    if state.ahead:
+        return at_hand(state.ahead, count)
+    return objective.prepare(split(batch, count), key_of_step(state, state.step)), None
 
 
 class Gradients(NamedTuple):
@@ -95,11 +108,6 @@ class Gradients(NamedTuple):
     batch_stats: Any
 
 
-def step_key(state: TrainState) -> jax.Array:
-    """The key of all that is random in the step from this state."""
-    return jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-
-
 def gradients(
     model: nn.Module,
     plan: EmbeddingPlan,
@@ -108,24 +116,25 @@ def gradients(
     parts: Batch,
     operations: TableOps,
     *,
+    looked_up: dict[str, jax.Array] | None = None,
     ahead: bool = False,
 ) -> Gradients:
     """Gradients of the training loss of one step, summed over the parts [parts, examples of a part, ...] of a batch.
 
-    With `ahead` a part's rows are looked up beside the pass over the part before it.
+    `looked_up` are the rows, in parts too, where they are there. With `ahead` a part's rows are looked up beside the
+    pass over the part before it.
     """
     dense_tables = {stack.name: state.tables[stack.name] for stack in plan.dense}
     total_weight = objective.weight(parts)
-    count = parts.ids.shape[0]
+    key = key_of_step(state, state.step)
 
     def loss_of(params: Any, tables: Any, rows: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         inputs = Inputs(rows, tables, part.ids, part.numeric, part.vectors, plan)
         outputs, batch_stats = forward(model, params, state.batch_stats, inputs, key)
         return objective.loss(outputs, inputs, part, key, total_weight), (outputs, batch_stats)
 
-    def look_up(ids: jax.Array) -> dict[str, jax.Array]:
-        with jax.named_scope("gather"):
-            return {stack.name: operations.gather(stack, state.tables[stack.name], ids) for stack in plan.stacks}
+    def rows_of(ids: jax.Array) -> dict[str, jax.Array]:
+        return look_up(plan, state.tables, ids, operations)
 
     def work_off(part: Batch, rows: dict[str, jax.Array], key: jax.Array) -> Gradients:
         differentiate = jax.value_and_grad(loss_of, argnums=(0, 1, 2), has_aux=True)
@@ -133,18 +142,19 @@ def gradients(
         params, tables, row_gradients = found
         return Gradients(loss, params, tables, row_gradients, logits, stats)
 
-    if count == 1:
-        found = work_off(Batch(*(array[0] for array in parts)), look_up(parts.ids[0]), step_key(state))
+    if parts.ids.shape[0] == 1:
+        whole, there = jax.tree.map(lambda array: array[0], (parts, looked_up))
+        found = work_off(whole, rows_of(whole.ids) if there is None else there, key)
         rows = {name: gradient[None] for name, gradient in found.rows.items()}
         return found._replace(rows=rows, logits=found.logits[None])
 
     def add(sums: Any, part: Batch, rows: dict[str, jax.Array], number: jax.Array) -> tuple[Any, Any]:
-        found = work_off(part, rows, jax.random.fold_in(step_key(state), number))
+        found = work_off(part, rows, jax.random.fold_in(key, number))
         summed = (found.loss, found.params, found.tables)
         return jax.tree.map(jnp.add, sums, summed), (found.rows, found.logits)
 
     zero = jax.tree.map(jnp.zeros_like, (total_weight, state.params, dense_tables))
-    (loss, params, tables), (rows, logits) = scan_parts(add, zero, parts, look_up, ahead=ahead)
+    (loss, params, tables), (rows, logits) = scan_parts(add, zero, parts, looked_up or rows_of, ahead=ahead)
     return Gradients(loss, params, tables, rows, logits, state.batch_stats)
 
 
