@@ -45,7 +45,11 @@ def parse(description: str) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="short rounds, strong peer neither compiled nor calibrated, nothing kept"
     )
-    parser.add_argument("--allocator", default="default", help="default, glibc_tuned, or a library to preload")
+    parser.add_argument(
+        "--allocator",
+        default="glibc_tuned",
+        help="of all: glibc_tuned, a library to preload, or default (ours tunes it)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds per implementation")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a round")
     parser.add_argument("--fresh", action="store_true", help="measure cells again that have results")

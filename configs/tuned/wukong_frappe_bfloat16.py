@@ -1,4 +1,4 @@
-"""The tuned Wukong on Frappe with products in bfloat16, forward and backward, to see what that costs in quality.
+"""The tuned Wukong on Frappe in bfloat16, to see what that costs in quality.
 
 python -m wukong_jax compare --config configs/tuned/wukong_frappe_bfloat16.py --models configs/tuned/wukong_frappe.py \
     --seeds 5 --source FOLDER
@@ -12,7 +12,7 @@ from wukong_jax.config.run import RunConfig
 
 
 def get_config() -> RunConfig:
-    """The settings of `wukong_frappe`, all products in bfloat16."""
+    """The settings of `wukong_frappe` in bfloat16."""
     config = tuned()
     assert isinstance(config.model, WukongConfig)
     model = dataclasses.replace(config.model, dtype="bfloat16")

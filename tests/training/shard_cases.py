@@ -93,7 +93,7 @@ CASES = {
     "each table elsewhere, in parts looked up ahead": Case(
         "wukong", "row_sparse", "rowwise_adagrad", MeshConfig(4, 1, MIXED, lookup_ahead=True), 8
     ),
-    "dealt rows, semi-synchronous": Case("wukong", "row_sparse", "adam", mesh(8, 1, "dealt_rows"), 16, True),
+    "semi-synchronous, dealt rows": Case("wukong", "row_sparse", "adam", mesh(8, 1, "dealt_rows"), 16, True),
     "dense rows, tensor": Case("wukong", "dense", "adam", mesh(4, 2, "rows", dense="tensor")),
     "dense columns, fsdp": Case("wukong", "dense", "adam", mesh(2, 2, "columns", dense="fsdp")),
     "dense replicated": Case("wukong", "dense", "adam", mesh(8, 1, "replicated")),

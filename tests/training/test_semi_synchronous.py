@@ -28,6 +28,8 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema
 from wukong_jax.data.store import open_store
 from wukong_jax.errors import ConfigError
+from wukong_jax.scaling.flops import describe_cost
+from wukong_jax.scaling.memory import step_memory
 from wukong_jax.sequential.examples import as_examples
 from wukong_jax.training.program import build_program
 from wukong_jax.training.stopping import StoppedBySignal
@@ -102,6 +104,14 @@ def test_it_is_a_part_of_a_runs_identity_and_earlier_runs_keep_theirs(tiny_store
     ahead = dataclasses.replace(config, train=dataclasses.replace(config.train, semi_synchronous=True))
     assert config.identity_hash() != ahead.identity_hash()
     assert "semi_synchronous" not in config.identity()["train"]
+
+
+def test_the_estimate_of_memory_counts_the_next_batchs_rows(tiny_store):
+    config = tiny_config(tiny_store)
+    ahead = dataclasses.replace(config, train=dataclasses.replace(config.train, semi_synchronous=True))
+    cost, rows = describe_cost(config), build_program(ahead, 1).abstract_state().ahead["rows"]
+    more = step_memory(ahead, cost).total - step_memory(config, cost).total
+    assert more == sum(array.size * array.dtype.itemsize for array in rows.values()) > 0
 
 
 def test_two_ways_of_looking_ahead_at_once_are_refused(tiny_store):

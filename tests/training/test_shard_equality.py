@@ -36,6 +36,8 @@ SLOW = (
     "rows, tensor",
     "replicated",
     "each table elsewhere, in parts",
+    "each table elsewhere, in parts looked up ahead",
+    "semi-synchronous, dealt rows",
     "dense columns, fsdp",
     "dense replicated",
     "dcnv2",  # two processes have it in the default suite
@@ -77,7 +79,7 @@ def test_nothing_of_a_split_tables_size_is_kept_on_a_device(case: str):
         assert table.addressable_shards[0].data.size * share == table.size
 
 
-@pytest.mark.parametrize("case", ["columns, fsdp", "each table elsewhere, in parts looked up ahead"])
+@pytest.mark.parametrize("case", ["columns, fsdp", "dense rows, tensor"])
 def test_diagnostics_are_those_of_one_device(case: str):
     one, many = trained(CASES[case].on_one_device()), trained(CASES[case])
     batch = batches()[-1]

@@ -190,6 +190,15 @@ def waits_for_any(jaxpr: Any, equation: Any, others: list[Any]) -> bool:
     return any(id(other) in seen for other in others)
 
 
+@pytest.mark.parametrize("placement", SPLIT)
+def test_semi_synchronous_a_device_copies_no_table_either(placement: str):
+    config = config_of(placement, "rowwise_adagrad")
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, semi_synchronous=True))
+    program = build_program(config, 10)
+    step = program.train_step.lower(program.abstract_state(), abstract_batch(program)).compile()
+    assert step.memory_analysis().temp_size_in_bytes <= 4 * TIMES * BATCH_BYTES / 8 < TABLE_BYTES / 800
+
+
 @pytest.mark.parametrize("ahead", [False, True])
 def test_semi_synchronous_the_next_batchs_rows_and_the_pass_over_this_one_do_not_wait_for_each_other(ahead: bool):
     config = config_of("dealt_rows", "sgd")

@@ -200,29 +200,31 @@ TABLE_BYTES = 4 * MANY * 16
 WIDE_MACHINE, WIDE_WUKONG = FactorizationMachineConfig(16), dataclasses.replace(WUKONG, width=16)
 
 
-def of_many_rows(model, rule: str, deduplicate: str = "auto") -> Program:
+def of_many_rows(model, rule: str, deduplicate: str = "auto", *, semi_synchronous: bool = False) -> Program:
     """A program with a table of many rows, 16 wide. A batch is worked off in 4 parts."""
     schema = DatasetSchema((CategoricalFeature("a", MANY), CategoricalFeature("b", 10)))
     tables = TablesConfig((TableRule(name=rule),), deduplicate)
-    train = TrainConfig(batch_size=ROWS, micro_batch=ROWS // 4)
+    train = TrainConfig(batch_size=ROWS, micro_batch=ROWS // 4, semi_synchronous=semi_synchronous)
     return build_program(RunConfig("t", schema, DataConfig(store="s"), model, tables=tables, train=train), 10)
 
 
 @pytest.mark.parametrize(
-    ("model", "rule", "slots", "deduplicate"),
+    ("model", "rule", "slots", "deduplicate", "semi_synchronous"),
     [
-        (WIDE_MACHINE, "rowwise_adagrad", 0, "auto"),
-        (WIDE_MACHINE, "rowwise_adagrad", 0, "sort"),
-        (WIDE_WUKONG, "rowwise_adagrad", 0, "auto"),
-        (WIDE_WUKONG, "adagrad", 1, "auto"),
-        (WIDE_WUKONG, "adam", 2, "auto"),
-        (WIDE_WUKONG, "sgd", 0, "auto"),
+        (WIDE_MACHINE, "rowwise_adagrad", 0, "auto", False),
+        (WIDE_MACHINE, "rowwise_adagrad", 0, "sort", False),
+        (WIDE_MACHINE, "rowwise_adagrad", 0, "sort", True),
+        (WIDE_WUKONG, "rowwise_adagrad", 0, "auto", False),
+        (WIDE_WUKONG, "rowwise_adagrad", 0, "auto", True),
+        (WIDE_WUKONG, "adagrad", 1, "auto", False),
+        (WIDE_WUKONG, "adam", 2, "auto", False),
+        (WIDE_WUKONG, "sgd", 0, "auto", False),
     ],
     ids=lambda value: type(value).__name__ if dataclasses.is_dataclass(value) else str(value),
 )
-def test_a_step_neither_sorts_nor_copies_a_table(model, rule, slots, deduplicate):
+def test_a_step_neither_sorts_nor_copies_a_table(model, rule, slots, deduplicate, semi_synchronous):
     """All that is made on the way is as small as the batch; the table is updated where it lies."""
-    prog = of_many_rows(model, rule, deduplicate)
+    prog = of_many_rows(model, rule, deduplicate, semi_synchronous=semi_synchronous)
     state = prog.abstract_state()
     compiled = prog.train_step.lower(state, jax.eval_shape(lambda: blank_batch(prog.config, ROWS))).compile()
     text, memory = compiled.as_text(), compiled.memory_analysis()

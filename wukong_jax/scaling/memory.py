@@ -28,7 +28,7 @@ class Memory(NamedTuple):
     dense: int
     """Dense parameters, their gradient and the optimizer's moments."""
     activations: int
-    """At most, of `examples` examples."""
+    """At most, of `examples` examples; with the next batch's rows where they are looked up ahead."""
     examples: int
     """Examples worked off at a time."""
 
@@ -41,7 +41,8 @@ class Memory(NamedTuple):
 def step_memory(config: RunConfig, cost: Cost, platform: str | None = None) -> Memory:
     """The memory of a config whose cost is known, on a platform (cpu, gpu, tpu), by default JAX's own."""
     part = micro_batch_size(config, platform or jax.default_backend(), config.train.batch_size)
-    return Memory(cost.table_bytes, cost.slot_bytes, cost.dense_bytes, cost.activation_bytes * part, part)
+    activations = cost.activation_bytes * part + _ahead_bytes(config)
+    return Memory(cost.table_bytes, cost.slot_bytes, cost.dense_bytes, activations, part)
 
 
 def device_memory(config: RunConfig, cost: Cost, choices: Sequence[TableChoice], platform: str) -> Memory:
@@ -49,7 +50,16 @@ def device_memory(config: RunConfig, cost: Cost, choices: Sequence[TableChoice],
     part = micro_batch_size(config, platform, config.train.batch_size) // config.mesh.devices
     tables = sum(choice.table_bytes for choice in choices)
     slots = sum(choice.slot_bytes for choice in choices)
-    return Memory(tables, slots, _dense_bytes(config), cost.activation_bytes * part, part)
+    activations = cost.activation_bytes * part + _ahead_bytes(config) // config.mesh.devices
+    return Memory(tables, slots, _dense_bytes(config), activations, part)
+
+
+def _ahead_bytes(config: RunConfig) -> int:
+    """Bytes of the next batch's rows, over all devices."""
+    if not config.train.semi_synchronous:
+        return 0
+    plan = plan_embeddings(config.batch_schema, table_specs(config.model, config.batch_schema), config.tables)
+    return sum(4 * config.train.batch_size * stack.slots * stack.width for stack in plan.stacks)
 
 
 def _dense_bytes(config: RunConfig) -> int:

@@ -49,6 +49,8 @@ def make_train_step(
         plan = objective.training_plan(parts.ids)
         by_part = config.mesh.lookup_ahead
         found = gradients(model, plan, objective, state, parts, operations, looked_up=looked_up, ahead=by_part)
+        if ahead:  # without an order XLA copies each table, to read it while it is updated
+            found, ahead = jax.lax.optimization_barrier((found, ahead))
         progressive = state.progressive
         if progressive:
             trained = Batch(*(joined(array) for array in parts))
