@@ -110,6 +110,16 @@ def test_a_later_item_changes_no_earlier_output_and_padding_changes_nothing(case
 
 
 @every_case
+def test_a_sequence_in_a_shared_row_is_read_as_if_it_were_alone(case):
+    setup, alone = set_up(case), set_up(case)()
+    cuts = [(row, place) for row, length in enumerate(LENGTHS) for place in range(length)][:7]
+    shared = lambda x: None if x is None else np.stack([x[cut] for cut in cuts])[None]  # noqa: E731
+    segments = np.array([[row for row, _ in cuts]])
+    out = setup.apply(setup.variables, shared(setup.x), np.ones((1, 7), bool), *map(shared, setup.times), segments)
+    np.testing.assert_allclose(out[0], [alone[cut] for cut in cuts], rtol=1e-4, atol=1e-5)
+
+
+@every_case
 def test_parameters_and_flops_are_those_of_the_closed_form(case):
     setup, (config, timed) = set_up(case), CASES[case]
     cost = backbone_cost(config, times=timed, length=5)
@@ -149,7 +159,7 @@ def test_the_scan_is_one_block_after_another():
     setup = set_up("sasrec, two heads")
     params, valid = setup.variables["params"], setup.valid[:, :, None]
     x = jnp.where(valid, setup.x * math.sqrt(6) + params["positions"][:5], 0)
-    block = jax.jit(functools.partial(sasrec_block, key=None, config=setup.config))
+    block = jax.jit(functools.partial(sasrec_block, key=None, segments=None, config=setup.config))
     for layer in range(setup.config.num_layers):
         x = block({name: value[layer] for name, value in params["blocks"].items()}, x)
     np.testing.assert_allclose(setup(), np.where(valid, x, 0), rtol=1e-5, atol=1e-6)

@@ -25,6 +25,7 @@ NOT_IDENTITY = {
 LATER = (
     ((), "sequences", None),
     (("sequences",), "training", to_plain(TrainingPart())),
+    (("sequences",), "packing", False),
     (("optimizer",), "adam_b2", 0.999),
     (("optimizer", "schedule"), "epochs", None),
     (("mesh",), "placements", to_plain((PlacementRule(),))),
@@ -248,7 +249,8 @@ class RunConfig:
         if isinstance(self.schema, DatasetSchema):
             return self.schema
         model: Any = self.model
-        return self.schema.of_batch(model.max_length, drawn_negatives(self))
+        assert self.sequences is not None
+        return self.schema.of_batch(model.max_length, drawn_negatives(self), packed=self.sequences.packing)
 
     def hash(self) -> str:
         """Stable hash of the whole configuration."""

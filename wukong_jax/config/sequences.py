@@ -46,6 +46,9 @@ class SequencesConfig:
     lengths: tuple[int, ...] = ()
     """Lengths below the model's to which batches of shorter histories are cut, one compiled step each; users of like
     length then share batches. Empty: all batches have the model's length."""
+    packing: bool = False
+    """Fill each row of training with the histories of several users, each read as if it were alone in a row. The batch
+    size counts rows. Validation and test keep one user a row."""
     training: TrainingPart = TrainingPart()
     """What is trained on."""
 
@@ -57,5 +60,10 @@ class SequencesConfig:
             values = getattr(self, name)
             if list(values) != sorted(set(values)):
                 raise ConfigError(f"sequences.{name}: received {values}, expected increasing numbers")
+        if self.packing and self.lengths:
+            raise ConfigError(
+                f"sequences.packing: received True and sequences.lengths={self.lengths}; rows that are packed have no "
+                "padding to cut, leave one of the two out"
+            )
         if not self.cutoffs:
             raise ConfigError("sequences.cutoffs: received none, expected at least one, for example 10")

@@ -1,7 +1,8 @@
 """Causal attention: softmax and SiLU, rotary positions, relative position and time biases.
 
 Arrays of queries, keys and values are [batch, length, heads, values of a head]; position i sees positions j <= i.
-Sequences begin at position 0 and padding follows them, so that the causal mask alone hides the padding.
+Padding follows what is read, so that the causal mask hides it. Where a row holds several sequences, `segments` numbers
+them, and a position sees its own sequence alone.
 """
 
 import math
@@ -19,9 +20,10 @@ from wukong_jax.sequential.layers import drop
 LOG_TIME_STEP = 0.301
 
 
-def causal_mask(length: int) -> Bool[Array, "length length"]:
-    """True where j <= i."""
-    return jnp.arange(length)[:, None] >= jnp.arange(length)
+def visible(length: int, segments: Int[Array, "batch length"] | None) -> Bool[Array, "#batch 1 length length"]:
+    """True where position i sees position j: j <= i, and where rows hold several sequences, j is in that of i."""
+    causal = (jnp.arange(length)[:, None] >= jnp.arange(length))[None, None]
+    return causal if segments is None else causal & (segments[:, None, :, None] == segments[:, None, None, :])
 
 
 def softmax_attention(
@@ -29,6 +31,7 @@ def softmax_attention(
     keys: Float[Array, "batch length heads dim"],
     values: Float[Array, "batch length heads dim"],
     dtype: DTypeLike,
+    segments: Int[Array, "batch length"] | None = None,
     rate: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, "batch length heads dim"]:
@@ -36,7 +39,7 @@ def softmax_attention(
 
     def attend(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
         scores = product("bihe,bjhe->bhij", dtype, queries / math.sqrt(queries.shape[-1]), keys)
-        weights = jax.nn.softmax(jnp.where(causal_mask(queries.shape[1]), scores, -jnp.inf))
+        weights = jax.nn.softmax(jnp.where(visible(queries.shape[1], segments), scores, -jnp.inf))
         return product("bhij,bjhe->bihe", dtype, drop(weights, rate, key), values)
 
     return _recomputed(attend)(queries, keys, values)
@@ -49,12 +52,13 @@ def silu_attention(
     bias: Float[Array, "#batch length length"],
     normaliser: int,
     dtype: DTypeLike,
+    segments: Int[Array, "batch length"] | None = None,
 ) -> Float[Array, "batch length heads linear"]:
     """sum_j<=i SiLU(<q_i, k_j> + bias_ij) v_j / normaliser; the heads share the bias."""
 
     def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array) -> jax.Array:
         scores = product("bihe,bjhe->bhij", dtype, queries, keys) + bias[:, None]
-        weights = jnp.where(causal_mask(queries.shape[1]), jax.nn.silu(scores), 0)
+        weights = jnp.where(visible(queries.shape[1], segments), jax.nn.silu(scores), 0)
         return product("bhij,bjhe->bihe", dtype, weights, values) / normaliser
 
     return _recomputed(attend)(queries, keys, values, bias)

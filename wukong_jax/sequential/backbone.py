@@ -2,7 +2,8 @@
 
 The contract: a module maps item vectors [batch, length, width], gathered outside, to user vectors of the same shape;
 the one at position i has seen items 0 to i and is scored against the candidates for item i + 1. Sequences begin at
-position 0 and padding follows, so `valid` is True up to a sequence's length and False behind it.
+position 0 and padding follows, so `valid` is True up to a sequence's length and False behind it. Where a row holds
+several sequences one after the other, `segments` numbers them; each is then read as if it were alone in a row.
 """
 
 from wukong_jax.config.sequential import BackboneConfig, HSTUConfig, LlamaConfig, SASRecConfig

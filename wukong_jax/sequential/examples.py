@@ -1,5 +1,7 @@
 """Users' sequences as training, validation and test examples: one user a row, padded on the right with -1.
 
+Rows of training may hold several users instead (`packing.py`).
+
     holdout last_two: train  s_1 .. s_{n-2}      valid  ... -> s_{n-1}      test  ... -> s_n
     holdout last:     train  s_1 .. s_{n-1}                                 test  ... -> s_n
 
@@ -20,6 +22,7 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.data.order import permuted_rows
 from wukong_jax.data.store import Split, Store
 from wukong_jax.errors import DataError
+from wukong_jax.sequential.packing import packed_split
 from wukong_jax.sequential.schema import MAX_TIME, SequenceSchema
 from wukong_jax.sequential.sequences import Sequences
 from wukong_jax.sequential.store import SequenceStore
@@ -123,6 +126,11 @@ def as_examples(store: SequenceStore, config: RunConfig) -> Store:
                 own, left_out = training_part(sequences.without_last(left_out), protocol.training), 0
         stops = own.offsets[1:] - left_out
         users = np.flatnonzero(stops - own.offsets[:-1] >= 2)
+        if name == "train" and protocol.packing:
+            sizes = np.minimum(stops - own.offsets[:-1], longest + 1)[users]
+            starts = stops[users] - sizes
+            splits[name] = packed_split(name, config.batch_schema, own, starts, sizes, longest + 1)
+            continue
         lengths = (*shorter, longest)
         splits[name] = SequenceSplit(name, len(users), config.batch_schema, {}, own, users, stops[users], lengths)
     return Store(store.path, config.batch_schema, store.encoding, splits, store.digest, store.encoding_digest)

@@ -59,6 +59,7 @@ def hstu_block(
     x: Float[Array, "batch length width"],
     key: PRNGKeyArray | None,
     buckets: Int32[Array, "batch length length"] | None,
+    segments: Int[Array, "batch length"] | None,
     config: HSTUConfig,
 ) -> Float[Array, "batch length width"]:
     """One block; a key drops values, time buckets need the parameter `time_bias`."""
@@ -70,7 +71,7 @@ def hstu_block(
     if buckets is not None:
         bias = bias + parameters["time_bias"][buckets]
     queries, keys, values = (part.reshape(*x.shape[:2], heads, -1) for part in (queries, keys, values))
-    attended = silu_attention(queries, keys, values, bias, config.max_length, dtype)
+    attended = silu_attention(queries, keys, values, bias, config.max_length, dtype, segments)
     gated = drop(gates * _norm(attended.reshape(gates.shape)), config.dropout, key)
     return x + product("bli,io->blo", dtype, gated, parameters["output_kernel"]) + parameters["output_bias"]
 
@@ -91,6 +92,7 @@ class HSTU(nn.Module):
         valid: Bool[Array, "batch length"],
         times: Int[Array, "batch length"] | None = None,
         request_times: Int[Array, "batch length"] | None = None,
+        segments: Int[Array, "batch length"] | None = None,
         *,
         train: bool = False,
     ) -> Float[Array, "batch length width"]:
@@ -105,6 +107,6 @@ class HSTU(nn.Module):
         shapes = hstu_shapes(config, time_bias=times is not None)
         stacked = StackedBlocks(config.num_layers, shapes, name="blocks")()
         on_input, on_blocks = split_key(dropout_key(self, config.dropout, train), 2)
-        x = embed_input(x, valid, positions, config.dropout, on_input)
-        block = functools.partial(hstu_block, buckets=buckets, config=config)
+        x = embed_input(x, valid, positions, segments, config.dropout, on_input)
+        block = functools.partial(hstu_block, buckets=buckets, segments=segments, config=config)
         return keep_valid(scan_blocks(block, stacked, x, on_blocks, remat=config.remat), valid)

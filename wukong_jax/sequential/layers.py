@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from wukong_jax.errors import ConfigError
 from wukong_jax.ops.dropout import dropout
@@ -70,14 +70,22 @@ def embed_input(
     x: Float[Array, "batch length width"],
     valid: Bool[Array, "batch length"],
     positions: Float[Array, "max_length width"] | None,
+    segments: Int[Array, "batch length"] | None,
     rate: float,
     key: PRNGKeyArray | None,
 ) -> Float[Array, "batch length width"]:
-    """dropout(sqrt(d) x_i + p_i), 0 at padding."""
+    """dropout(sqrt(d) x_i + p_i), 0 at padding; i counts from the start of each segment."""
     x = x * math.sqrt(x.shape[-1])
     if positions is not None:
-        x = x + positions[: x.shape[1]]
+        x = x + (positions[: x.shape[1]] if segments is None else positions[_places(segments)])
     return keep_valid(drop(x, rate, key), valid)
+
+
+def _places(segments: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
+    """How many positions of its segment come before each one."""
+    index = jnp.arange(segments.shape[1])
+    starts = jnp.pad(segments[:, 1:] != segments[:, :-1], [(0, 0), (1, 0)], constant_values=True)
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
 
 
 def keep_valid(

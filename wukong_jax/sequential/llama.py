@@ -46,7 +46,11 @@ def llama_shapes(config: LlamaConfig) -> Shapes:
 
 
 def llama_block(
-    parameters: Parameters, x: Float[Array, "batch length width"], key: PRNGKeyArray | None, config: LlamaConfig
+    parameters: Parameters,
+    x: Float[Array, "batch length width"],
+    key: PRNGKeyArray | None,
+    segments: Int[Array, "batch length"] | None,
+    config: LlamaConfig,
 ) -> Float[Array, "batch length width"]:
     """One block; a key drops values."""
     dtype, (on_attention, on_ffn) = jnp.dtype(config.dtype), split_key(key, 2)
@@ -59,7 +63,7 @@ def llama_block(
 
     normed = rms_norm(x, parameters["attention_norm_scale"], EPSILON)
     queries, keys = (rotate(heads(linear(name, normed)), config.rotary_base) for name in ("query", "key"))
-    attended = softmax_attention(queries, keys, heads(linear("value", normed)), dtype)
+    attended = softmax_attention(queries, keys, heads(linear("value", normed)), dtype, segments)
     x = x + drop(linear("output", attended.reshape(x.shape)), config.dropout, on_attention)
     normed = rms_norm(x, parameters["ffn_norm_scale"], EPSILON)
     gated = nn.silu(linear("gate", normed)) * linear("up", normed)
@@ -78,6 +82,7 @@ class Llama(nn.Module):
         valid: Bool[Array, "batch length"],
         times: Int[Array, "batch length"] | None = None,
         request_times: Int[Array, "batch length"] | None = None,
+        segments: Int[Array, "batch length"] | None = None,
         *,
         train: bool = False,
     ) -> Float[Array, "batch length width"]:
@@ -87,7 +92,7 @@ class Llama(nn.Module):
         stacked = StackedBlocks(config.num_layers, llama_shapes(config), name="blocks")()
         scale = self.param("final_norm_scale", nn.initializers.ones, (config.width,))
         on_input, on_blocks = split_key(dropout_key(self, config.dropout, train), 2)
-        x = embed_input(x, valid, None, config.dropout, on_input)
-        block = functools.partial(llama_block, config=config)
+        x = embed_input(x, valid, None, segments, config.dropout, on_input)
+        block = functools.partial(llama_block, segments=segments, config=config)
         x = scan_blocks(block, stacked, x, on_blocks, remat=config.remat)
         return keep_valid(rms_norm(x, scale, EPSILON), valid)

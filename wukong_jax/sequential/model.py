@@ -1,7 +1,5 @@
 """A backbone on the rows of the item table: from a batch to the vector of each position's next item."""
 
-from typing import Any
-
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -10,7 +8,7 @@ from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.specs import FeatureSpec, TableSpec, TableSpecs
 from wukong_jax.sequential.backbone import build_backbone, reads_times
-from wukong_jax.sequential.schema import ITEM_TABLE, ITEMS, TIMES
+from wukong_jax.sequential.schema import ITEM_TABLE, ITEMS, SEGMENTS, TIMES
 
 
 class NextItemModel(nn.Module):
@@ -19,6 +17,8 @@ class NextItemModel(nn.Module):
     config: BackboneConfig
     times: bool = False
     """Whether batches hold times; a backbone that reads none leaves them aside."""
+    packed: bool = False
+    """Whether rows of training hold several users."""
 
     @nn.compact
     def __call__(self, inputs: Inputs, *, train: bool = False) -> Float[Array, "batch length width"]:
@@ -27,20 +27,26 @@ class NextItemModel(nn.Module):
         width = len(lookup.columns)
         x = inputs.rows[lookup.stack][:, lookup.first_slot : lookup.first_slot + width - 1]
         valid = inputs.ids[:, : width - 1] >= 0
-        times: Any = (None, None)
+        times, request_times, segments = None, None, None
         if self.times and reads_times(self.config):
             seconds = inputs.ids[:, width : 2 * width]
-            times = (seconds[:, :-1], seconds[:, 1:])
-        return build_backbone(self.config)(x, valid, *times, train=train)
+            times, request_times = seconds[:, :-1], seconds[:, 1:]
+        if self.packed and train:
+            first = (1 + self.times) * width
+            segments = inputs.ids[:, first : first + width - 1]
+        return build_backbone(self.config)(x, valid, times, request_times, segments, train=train)
 
 
 def next_item_model(config: BackboneConfig, schema: DatasetSchema) -> NextItemModel:
     """The module of a config for a schema of batches."""
-    return NextItemModel(config, TIMES in [feature.name for feature in schema.multi_hot])
+    names = [feature.name for feature in schema.multi_hot]
+    return NextItemModel(config, TIMES in names, SEGMENTS in names)
 
 
 def item_tables(config: BackboneConfig, schema: DatasetSchema) -> TableSpecs:
     """One table of items, read by the sequence and by the negatives drawn for it."""
     features = {feature.name: feature for feature in schema.multi_hot}
     table = TableSpec(ITEM_TABLE, features[ITEMS].vocabulary_size, config.width, config.init_stddev)
-    return TableSpecs((table,), tuple(FeatureSpec(name, ITEM_TABLE) for name in features if name != TIMES))
+    return TableSpecs(
+        (table,), tuple(FeatureSpec(name, ITEM_TABLE) for name in features if name not in (TIMES, SEGMENTS))
+    )

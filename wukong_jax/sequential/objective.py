@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from wukong_jax.agreement import process_count, process_index
 from wukong_jax.config.run import RunConfig, drawn_negatives
@@ -42,21 +42,27 @@ class NextItemObjective:
         self._model: BackboneConfig = model
         self._negatives = drawn_negatives(config)
         """Of each sequence, as columns of its batch; 0 where the table is passed whole."""
+        self._packed = config.sequences.packing
         self._columns_per_event = 2 if config.schema.times else 1
+        """In an evaluation; rows that hold several users have one more, in training."""
         self._placements = {spec.name: stack.placement for stack in plan.stacks for spec in stack.tables}
         self._check_order()
 
     def training_plan(self, ids: jax.Array) -> EmbeddingPlan:
         """The lookups of prepared ids [..., columns], which hold the negatives too."""
-        return self._plan((ids.shape[-1] - self._negatives) // self._columns_per_event - 1, self._negatives)
+        return self._plan(self._trained_items(ids) - 1, self._negatives, self._packed)
+
+    def example_plan(self, ids: np.ndarray) -> EmbeddingPlan:
+        """The lookups of ids [..., columns] of the training split, before negatives are drawn for them."""
+        return self._plan(ids.shape[-1] // (self._columns_per_event + self._packed) - 1, 0, self._packed)
 
     def evaluation_plan(self, ids: jax.Array | np.ndarray) -> EmbeddingPlan:
-        """The lookups of ids [..., columns] as the store gives them."""
-        return self._plan(ids.shape[-1] // self._columns_per_event - 1, 0)
+        """The lookups of ids [..., columns] of an evaluation."""
+        return self._plan(ids.shape[-1] // self._columns_per_event - 1, 0, False)
 
     @functools.cache  # noqa: B019, a handful of lengths, as long as the objective lives
-    def _plan(self, length: int, negatives: int) -> EmbeddingPlan:
-        schema = self._schema.of_batch(length, negatives)
+    def _plan(self, length: int, negatives: int, packed: bool) -> EmbeddingPlan:
+        schema = self._schema.of_batch(length, negatives, packed=packed)
         devices = self._config.mesh.devices
         return plan_embeddings(schema, item_tables(self._model, schema), self._config.tables, self._placements, devices)
 
@@ -77,8 +83,7 @@ class NextItemObjective:
 
     def weight(self, parts: Batch) -> jax.Array:
         """The number of positions with a next item."""
-        items = parts.ids[..., : self._items(parts.ids, self._negatives)]
-        return jnp.maximum((items[..., 1:] >= 0).sum(), 1).astype(jnp.float32)
+        return jnp.maximum((self._targets(parts.ids) >= 0).sum(), 1).astype(jnp.float32)
 
     def loss(
         self,
@@ -89,7 +94,7 @@ class NextItemObjective:
         total_weight: jax.Array,
     ) -> jax.Array:
         """This part's sum over its positions, divided by the positions of the whole batch."""
-        targets = part.ids[:, 1 : self._items(part.ids, self._negatives)]
+        targets = self._targets(part.ids)
         valid, loss = targets >= 0, self._model.loss
         targets = jnp.maximum(targets, 0)
         if not self._negatives or isinstance(loss, FullSoftmaxConfig):
@@ -114,12 +119,12 @@ class NextItemObjective:
         """Add the ranks of each row's last item, from the vector of the position before it."""
         if not metrics:
             return metrics
-        items = batch.ids[:, : self._items(batch.ids, 0)]
+        items = batch.ids[:, : batch.ids.shape[1] // self._columns_per_event]
         last = jnp.maximum((items >= 0).sum(axis=1) - 1, 1)[:, None]
         target = jnp.take_along_axis(items, last, axis=1)[:, 0]
         users = jnp.take_along_axis(outputs, last[:, :, None] - 1, axis=1)[:, 0]
         history = jnp.where(jnp.arange(items.shape[1]) == last, -1, items) if self._protocol.remove_history else None
-        stack, offset, rows = self._plan(1, 0).table_rows(ITEM_TABLE)
+        stack, offset, rows = self._plan(1, 0, False).table_rows(ITEM_TABLE)
         vectors = tables[stack.name][offset : offset + rows]
         ranked = rank_targets(*score_vectors(self._model.loss, users, vectors), jnp.maximum(target, 0), history)
         return update_ranking(metrics, ranked, batch.weights, ks=self._protocol.cutoffs)
@@ -132,5 +137,15 @@ class NextItemObjective:
             metrics, _ = eval_step(metrics, batch)
         return compute_ranking(metrics, self._protocol.cutoffs)
 
-    def _items(self, ids: jax.Array, negatives: int) -> int:
-        return (ids.shape[-1] - negatives) // self._columns_per_event
+    def _trained_items(self, ids: jax.Array) -> int:
+        return (ids.shape[-1] - self._negatives) // (self._columns_per_event + self._packed)
+
+    def _targets(self, ids: Int[Array, "*parts columns"]) -> Int[Array, "*parts length"]:
+        """The item after each position, -1 behind the last one of a user."""
+        width = self._trained_items(ids)
+        targets = ids[..., 1:width]
+        if self._packed:
+            first = self._columns_per_event * width
+            segments = ids[..., first : first + width]
+            targets = jnp.where(segments[..., 1:] == segments[..., :-1], targets, -1)
+        return targets

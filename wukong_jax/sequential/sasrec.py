@@ -58,7 +58,11 @@ def sasrec_shapes(config: SASRecConfig) -> Shapes:
 
 
 def sasrec_block(
-    parameters: Parameters, x: Float[Array, "batch length width"], key: PRNGKeyArray | None, config: SASRecConfig
+    parameters: Parameters,
+    x: Float[Array, "batch length width"],
+    key: PRNGKeyArray | None,
+    segments: Int[Array, "batch length"] | None,
+    config: SASRecConfig,
 ) -> Float[Array, "batch length width"]:
     """One block; a key drops values."""
     dtype, (on_weights, on_hidden, on_output) = jnp.dtype(config.dtype), split_key(key, 3)
@@ -74,7 +78,7 @@ def sasrec_block(
 
     start = norm("attention_norm", x)
     queries, keys, values = heads(linear("query", start)), heads(linear("key", x)), heads(linear("value", x))
-    attended = softmax_attention(queries, keys, values, dtype, config.dropout, on_weights)
+    attended = softmax_attention(queries, keys, values, dtype, segments, config.dropout, on_weights)
     x = norm("ffn_norm", start + linear("output", attended.reshape(x.shape)))
     hidden = drop(nn.relu(linear("hidden", x)), config.dropout, on_hidden)
     return x + drop(linear("last", hidden), config.dropout, on_output)
@@ -92,6 +96,7 @@ class SASRec(nn.Module):
         valid: Bool[Array, "batch length"],
         times: Int[Array, "batch length"] | None = None,
         request_times: Int[Array, "batch length"] | None = None,
+        segments: Int[Array, "batch length"] | None = None,
         *,
         train: bool = False,
     ) -> Float[Array, "batch length width"]:
@@ -103,6 +108,6 @@ class SASRec(nn.Module):
             positions = self.param("positions", position_init(config.width), (config.max_length, config.width))
         stacked = StackedBlocks(config.num_layers, sasrec_shapes(config), name="blocks")()
         on_input, on_blocks = split_key(dropout_key(self, config.dropout, train), 2)
-        x = embed_input(x, valid, positions, config.dropout, on_input)
-        block = functools.partial(sasrec_block, config=config)
+        x = embed_input(x, valid, positions, segments, config.dropout, on_input)
+        block = functools.partial(sasrec_block, segments=segments, config=config)
         return keep_valid(scan_blocks(block, stacked, x, on_blocks, remat=config.remat), valid)

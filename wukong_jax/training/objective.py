@@ -33,8 +33,11 @@ class Objective(Protocol):
     def training_plan(self, ids: jax.Array) -> EmbeddingPlan:
         """The lookups of a prepared batch's ids [..., columns]; all plans of a run have the same stacks."""
 
+    def example_plan(self, ids: np.ndarray) -> EmbeddingPlan:
+        """The lookups of ids [..., columns] of the training split, before a step prepares them."""
+
     def evaluation_plan(self, ids: jax.Array | np.ndarray) -> EmbeddingPlan:
-        """The lookups of ids [..., columns] as the store gives them."""
+        """The lookups of ids [..., columns] of an evaluation."""
 
     def prepare(self, parts: Batch, key: jax.Array) -> Batch:
         """The parts [parts, examples of a part, ...] of a batch with what is drawn for each step, such as negatives."""
@@ -63,6 +66,10 @@ class LabelObjective:
     loss_name: str = "logloss"
 
     def training_plan(self, ids: jax.Array) -> EmbeddingPlan:
+        """The one plan of the run."""
+        return self.plan
+
+    def example_plan(self, ids: np.ndarray) -> EmbeddingPlan:
         """The one plan of the run."""
         return self.plan
 

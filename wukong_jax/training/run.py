@@ -163,7 +163,7 @@ def _train_here(
             raise CheckpointError(f"{folder / CHECKPOINTS} has no whole checkpoint left; run the same command again")
         results = evaluate_all(program, store, best.state)
         seen = (store.split("train"), config.train, config.data.shuffle, best.step)
-        plan_of = program.objective.evaluation_plan
+        plan_of = program.objective.example_plan
         abundance = trained_abundance(program.plan, best.state.tables, *seen, plan_of)
     cost, saved = describe_cost(config), folder / CHECKPOINTS
     record = make_record(config, store, cost, progress, results, abundance, saved, best.step)
