@@ -18,16 +18,15 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 import rich.console
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side.batches import make_batches
 from benchmarks.side_by_side.cells import Cell, grid, select
+from benchmarks.side_by_side.jax_worker import device_batches
 from benchmarks.side_by_side.run_config import make_config
 from wukong_jax.config.run import DataConfig, RunConfig
-from wukong_jax.data.batch import Batch
 from wukong_jax.data.store import StoreWriter
 from wukong_jax.process import keep_freed_memory
 from wukong_jax.training.program import build_program
@@ -50,12 +49,7 @@ def write_store(cell: Cell, path: pathlib.Path) -> None:
 
 def bare_step(config: RunConfig, cell: Cell, steps: int) -> float:
     """Examples per second of the compiled step alone."""
-    drawn = make_batches(cell, 4)
-    empty, ones = np.zeros((cell.batch, 0), np.float32), np.ones(cell.batch, np.float32)
-    batches = [
-        jax.device_put(Batch(drawn["ids"][i], drawn["numeric"][i], empty, drawn["labels"][i][:, None], ones))
-        for i in range(4)
-    ]
+    batches = device_batches(make_batches(cell, 4))
     program = build_program(config, steps)
     state = jax.block_until_ready(program.train_step(program.init(), batches[0]))
     start = time.perf_counter()

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.side_by_side.batches import distinct_rows, read_arrays, write_arrays
-from benchmarks.side_by_side.breakdown import step_breakdown
 from benchmarks.side_by_side.cells import Cell
 from benchmarks.side_by_side.run_config import make_config
 from benchmarks.side_by_side.worker import CHECKED_STEPS, GEMMS, Clock, best_gflops, peak_rss, serve, timed_first
@@ -43,7 +42,7 @@ class Worker:
         self.program = build_program(make_config(self.cell), STEPS_OF_THE_RUN)
         self.state = jax.block_until_ready(self.program.init())
         seconds = time.perf_counter() - start
-        self.batches = _device_batches(read_arrays(batches))
+        self.batches = device_batches(read_arrays(batches))
         return {"init_s": seconds, "device": jax.devices()[0].device_kind, "platform": jax.default_backend()}
 
     def export(self, path: str) -> dict[str, Any]:
@@ -96,11 +95,6 @@ class Worker:
         self.number += 1
         return self.batches[self.number % len(self.batches)]
 
-    def breakdown(self) -> dict[str, Any]:
-        """Milliseconds of a training step by part."""
-        step = self.program.train_step.lower(self.state, self.batches[0]).compile()  # type: ignore[attr-defined]
-        return step_breakdown(step.as_text() or "", lambda: self._train(1))
-
 
 def memory() -> dict[str, Any]:
     """Peak of the process, and of the device where it has memory of its own."""
@@ -127,7 +121,8 @@ def gemm_peak(dtype: str) -> dict[str, Any]:
     return {"peak_gflops": max(rates)}
 
 
-def _device_batches(arrays: dict[str, np.ndarray]) -> list[Batch]:
+def device_batches(arrays: dict[str, np.ndarray]) -> list[Batch]:
+    """Arrays [batches, rows, ...] of `make_batches` as batches on the device."""
     batches = []
     for ids, numeric, labels in zip(arrays["ids"], arrays["numeric"], arrays["labels"], strict=True):
         size = len(labels)
@@ -146,7 +141,6 @@ def main() -> None:
             "check": worker.check,
             "start": worker.start,
             "round": worker.round,
-            "breakdown": worker.breakdown,
             "memory": memory,
             "peak": gemm_peak,
             "versions": versions,

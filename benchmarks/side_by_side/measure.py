@@ -134,13 +134,4 @@ def time_group(
         for peer in group:
             if peer != NAIVE:
                 results[peer] |= processes[peer].ask("peak", dtype=cell.dtype)
-        if cell.mode == "train":
-            results[OURS]["breakdown_ms"] = _breakdown(processes[OURS])
         return results
-
-
-def _breakdown(ours: Process) -> dict[str, Any]:
-    try:
-        return ours.ask("breakdown")
-    except WorkerError as error:  # the profiler is no part of the comparison
-        return {"failed": str(error).splitlines()[-1]}

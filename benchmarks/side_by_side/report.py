@@ -5,7 +5,6 @@ import re
 import statistics
 from typing import Any, NamedTuple
 
-from benchmarks.side_by_side.breakdown import IDLE, PARTS, UNSORTED
 from benchmarks.side_by_side.cells import Cell, in_words
 from benchmarks.side_by_side.machine import data_sheet_peak, mkl_note
 from benchmarks.side_by_side.mkl_path import OTHER_PATHS, STRONG_AVX2, STRONG_AVX512
@@ -76,9 +75,6 @@ def markdown(machine: dict[str, Any], allocator: str, records: list[Record], plo
     if plot:
         parts.append(f"![Speed relative to the strong PyTorch Wukong]({plot})\n")
     parts += ["### Memory, compile time, equality\n", _cost_table(records)]
-    breakdowns = [record for record in records if "breakdown_ms" in record["groups"][0][OURS]]
-    if breakdowns:
-        parts += ["### Where our training step's time goes, ms\n", _breakdown_table(breakdowns)]
     parts += [_notes(machine, records)]
     return "\n".join(parts)
 
@@ -171,24 +167,6 @@ def _cost_table(records: list[Record]) -> str:
         row.append(", ".join(_difference(record["checks"].get(peer)) for peer in (STRONG, NAIVE)))
         rows.append(row)
     return _table(header, rows)
-
-
-def _breakdown_table(records: list[Record]) -> str:
-    columns = [*PARTS, UNSORTED, IDLE]
-    rows = []
-    for record in records:
-        parts = record["groups"][0][OURS]["breakdown_ms"]
-        if "failed" in parts:
-            rows.append([_short(record), parts["failed"]])
-            continue
-        total = sum(parts.values())
-        cells = [f"{parts[part]:.1f} ({parts[part] / total:.0%})" if part in parts else "-" for part in columns]
-        rows.append([_short(record), f"{total:.1f}", *cells])
-    table = _table(["cell", "step", *columns], rows)
-    return table + (
-        "\nFrom a profiler trace of five real steps; each instant is shared by the operations that run in it. "
-        "`outside`: neither differentiated nor named (cutting the batch, adding gradients up).\n"
-    )
 
 
 def _notes(machine: dict[str, Any], records: list[Record]) -> str:

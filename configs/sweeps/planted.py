@@ -3,14 +3,14 @@
     python -m wukong_jax sweep --sweep configs/sweeps/planted.py --jobs 2
     python -m wukong_jax report --records results/scaling/planted
 
-It needs a learning rate for every model in `RATES` of planted_models.py, which planted_rates.py is there to find; so
-far only Wukong's stands there. Ladder (three seeds at its ends), one knob at a time, the parts left out one by one, and
-sizes of the data; 0.96 PFLOP in all, cheap runs first. Every run keeps the floor of the data, so the figures are gaps.
+Learning rates are those that planted_rates.py found. Ladder (three seeds at its ends), one knob at a time, the parts
+left out one by one, and sizes of the data; 0.96 PFLOP in all, cheap runs first. Every run keeps the floor of the data,
+so the figures are gaps.
 """
 
 import dataclasses
 
-from configs.sweeps.planted_models import bases, sized, with_carried_rate
+from configs.sweeps.planted_models import bases, sized, with_tuned_rate
 from wukong_jax.scaling.sweep import (
     Point,
     Points,
@@ -43,20 +43,20 @@ EXAMPLES = (128_000, 256_000, 512_000, 1_024_000, 1_920_000)
 def ladder(budget: float) -> Points:
     """All models at one budget."""
     return tuple(
-        Point(series, "ladder", {"budget_mflop": budget}, with_carried_rate(series, sized(config, budget), budget))
+        Point(series, "ladder", {"budget_mflop": budget}, with_tuned_rate(series, sized(config, budget), budget))
         for series, config in bases().items()
     )
 
 
 def knobs() -> Points:
     """Wukong at l = 2, n_F = n_L = k = 8, and each knob larger."""
-    base = with_carried_rate("Wukong", bases()["Wukong"], 1)
+    base = with_tuned_rate("Wukong", bases()["Wukong"], 1)
     return one_at_a_time(points_of("knob", {"Wukong": base}), KNOBS)
 
 
 def ablation() -> Points:
     """Wukong at 3 MFLOP without its parts."""
-    full = with_carried_rate("Wukong", sized(bases()["Wukong"], 3), 3)
+    full = with_tuned_rate("Wukong", sized(bases()["Wukong"], 3), 3)
     full = dataclasses.replace(full, name="planted_ablation")
     flags = ("model.use_fmb", "model.use_lcb", "model.residual")
     return tuple(
@@ -74,7 +74,7 @@ def data_sizes() -> Points:
     """Wukong at three sizes and DLRM at one, on more and more examples."""
     points: Points = ()
     for series, budget in (("Wukong", 0.3), ("Wukong", 1), ("Wukong", 10), ("DLRM", 1)):
-        config = with_carried_rate(series, sized(bases()[series], budget), budget)
+        config = with_tuned_rate(series, sized(bases()[series], budget), budget)
         config = dataclasses.replace(config, name=f"{config.name}_data")
         points += tuple(
             dataclasses.replace(point, varied={"budget_mflop": budget} | dict(point.varied))

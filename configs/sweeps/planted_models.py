@@ -1,7 +1,7 @@
 """The models of the sweeps on planted data, sized for a budget, each with its own learning rate.
 
-The rate is tuned for every model at 1 training MFLOP/example (`planted_rates.py`) and carried to C MFLOP by the rule
-rate(C) = rate(1) C^-1/4 for C > 1, and rate(1) below.
+A rate is the best by validation of those tried (`planted_rates.py`) at the largest tried budget that is not larger: at
+30 training MFLOP/example for 100 too, and at 1 for 0.3.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ from wukong_jax.config.baselines import DCNv2Config, DLRMConfig, FinalMLPConfig,
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.models import ModelConfig
 from wukong_jax.config.run import RunConfig
-from wukong_jax.errors import ConfigError
 from wukong_jax.scaling.ladder import rung
 from wukong_jax.scaling.sweep import with_fields
 
@@ -27,8 +26,14 @@ RIVALS: dict[str, ModelConfig] = {
     ),
 }  # fmt: skip
 
-RATES = {"Wukong": 4e-3}
-"""At 1 MFLOP; those of the rivals are not known until `planted_rates.py` has run to its end."""
+RATES = {
+    "Wukong": {1: 4e-3, 10: 4e-3, 30: 4e-3},
+    "DLRM": {1: 16e-3, 10: 16e-3, 30: 4e-3},
+    "DCNv2": {1: 16e-3, 10: 16e-3, 30: 16e-3},
+    "MaskNet": {1: 4e-3, 10: 1e-3, 30: 1e-3},
+    "FinalMLP": {1: 2e-3, 10: 1e-3, 30: 1e-3},
+}
+"""By MFLOP."""
 
 
 def bases() -> dict[str, RunConfig]:
@@ -50,11 +55,7 @@ def sized(config: RunConfig, mflop: float) -> RunConfig:
     return rung(config, mflop * MFLOP)
 
 
-def with_carried_rate(series: str, config: RunConfig, mflop: float) -> RunConfig:
-    """The config with the model's rate at 1 MFLOP, carried to its size; raises `ConfigError` where it is not known."""
-    if series not in RATES:
-        raise ConfigError(
-            f"configs/sweeps/planted_models.py: RATES has no learning rate for {series}; take the best one from the "
-            "records of configs/sweeps/planted_rates.py"
-        )
-    return with_rate(config, RATES[series] * max(mflop, 1.0) ** -0.25)
+def with_tuned_rate(series: str, config: RunConfig, mflop: float) -> RunConfig:
+    """The config with the model's rate at its budget."""
+    rates = RATES[series]
+    return with_rate(config, rates[max((budget for budget in rates if budget <= mflop), default=min(rates))])

@@ -1,4 +1,4 @@
-"""The speed benchmark's own maths: cells, batches, grouping, trace accounting, report; the peer where torch is."""
+"""The speed benchmark's own maths: cells, batches, grouping, report; the peer where torch is."""
 
 import ctypes
 import json
@@ -13,7 +13,6 @@ import pytest
 
 from benchmarks.side_by_side.allocator import environment
 from benchmarks.side_by_side.batches import distinct_rows, make_batches, zipf_ids
-from benchmarks.side_by_side.breakdown import share_out, sort_operations
 from benchmarks.side_by_side.cells import Cell, field_sizes, grid, select
 from benchmarks.side_by_side.measure import NotEqualError, compare
 from benchmarks.side_by_side.mkl_path import STRONG_AVX2, STRONG_AVX512, other_path, variables_of
@@ -129,43 +128,6 @@ def test_logits_are_compared_relative_to_their_size() -> None:
         compare({"logits": [1e-3, -1e-3]}, {"logits": [1e-3, -1.001e-3]}, cell, same_updates=True, gpu=False)
 
 
-def test_instants_are_shared_by_what_runs_in_them() -> None:
-    intervals = [(0.0, 4.0, "forward"), (2.0, 6.0, "backward"), (7.0, 8.0, "backward")]
-    assert share_out(intervals) == {"forward": 3.0, "backward": 4.0, "idle": 1.0}
-
-
-def test_operations_are_sorted_by_name_scope_and_operands() -> None:
-    hlo = """
-%fused (p: f32[8]) -> f32[8] {
-  %p = f32[8] parameter(0)
-  ROOT %inner = f32[8] add(%p, %p), metadata={op_name="jit(step)/transpose(jvp(Wukong))/add"}
-}
-
-ENTRY %main (a: f32[8]) -> f32[8] {
-  %a = f32[8]{0} parameter(0), metadata={op_name="state.params"}
-  %gathered = f32[8]{0} gather(%a), metadata={op_name="jit(step)/gather/gather"}
-  %dot.1 = f32[8]{0} dot(%gathered, %a), metadata={op_name="jit(step)/jvp(Wukong)/dot_general"}
-  %dot.2 = f32[8]{0} dot(%dot.1, %a)
-  %fusion.1 = f32[8]{0} fusion(%dot.2), kind=kLoop, calls=%fused
-  %dot.3 = f32[8]{0} dot(%fusion.1, %dot.1)
-  %while.1 = f32[8]{0} while(%dot.3), metadata={op_name="jit(step)/while"}
-  ROOT %scatter.1 = f32[8]{0} scatter(%dot.3), metadata={op_name="jit(step)/row_update/scatter"}
-}
-"""
-    parts, containers = sort_operations(hlo)
-    assert containers == {"while.1"}
-    expected = {
-        "gathered": "gather",
-        "dot.1": "forward",
-        "dot.2": "forward",
-        "fusion.1": "backward",
-        "dot.3": "backward",
-        "scatter.1": "row_update",
-    }
-    assert {name: parts[name] for name in expected} == expected
-    assert "a" not in parts
-
-
 def made_record(cell: Cell) -> dict[str, Any]:
     """Ours 0.1 s a step, strong 0.2 s, naive 1 s, in two groups; ours is slower in the second."""
 
@@ -173,7 +135,6 @@ def made_record(cell: Cell) -> dict[str, Any]:
         rounds = [{"steps": 10, "seconds": 10 * seconds * factor, "others": 0.0} for factor in (0.9, 1.0, 1.2)]
         return {"warm_compile_s": 0.5, "rounds": rounds, "peak_rss_mib": 700.0, "peak_gflops": 100.0}
 
-    ours = result(0.1) | {"breakdown_ms": {"forward": 60.0, "idle": 40.0}}
     return {
         "cell": cell.to_json(),
         "flops": 10**6,
@@ -183,7 +144,7 @@ def made_record(cell: Cell) -> dict[str, Any]:
             STRONG: {"cold_compile_s": 28.0, "tables": "TBE", "loss": 1e-7},
             NAIVE: {"cold_compile_s": 0.0, "tables": "dense", "loss": 2e-7},
         },
-        "groups": [{OURS: ours, STRONG: result(0.2)}, {OURS: result(0.125), NAIVE: result(1.0)}],
+        "groups": [{OURS: result(0.1), STRONG: result(0.2)}, {OURS: result(0.125), NAIVE: result(1.0)}],
         "left_out": [STRONG_AVX2],
     }
 
@@ -204,7 +165,6 @@ def test_report_shows_ratios_share_of_peak_and_what_was_left_out(tmp_path: pathl
     assert cells[8:] == ["10, 5", "10%, 5%"]
     assert "libjemalloc" in section
     assert "strong_avx2 at M 1000 1M" in section
-    assert "60.0 (60%)" in section
     assert "3.0 (0.5) | 28.0 (0.5)" in section
     assert plot_ratios(tmp_path / "plot.png", records)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
