@@ -28,8 +28,10 @@ from benchmarks.side_by_side.batches import make_batches
 from benchmarks.side_by_side.cells import Cell, grid, select
 from benchmarks.side_by_side.jax_worker import device_batches
 from benchmarks.side_by_side.run_config import make_config
+from wukong_jax.config.models import WukongConfig
+from wukong_jax.config.run import RunConfig
 from wukong_jax.process import keep_freed_memory
-from wukong_jax.scaling.flops import describe_cost
+from wukong_jax.scaling.flops import describe_cost, fm_interactions
 from wukong_jax.training.program import build_program
 
 # Which component a name stack is of, the first that matches; in Wukong the layers' own operations are sums and norms.
@@ -165,10 +167,17 @@ def row(cell: Cell, parts: dict[str, float]) -> str:
     for name in (OUTSIDE, *DIFFERENTIATED, *UPDATES, UNSORTED, IDLE):
         split = [parts[f"{name} {which}"] for which in PASSES] if name in DIFFERENTIATED else [parts[name]]
         cells.append(f"{' + '.join(f'{one:.1f}' for one in split)} ({sum(split) / total:.0%})")
-    flops = describe_cost(make_config(cell)).forward_flops
-    in_mlps = sum(count for path, count in flops.items() if "mlp" in path or path.startswith("head"))
-    cells.append(f"{in_mlps / sum(flops.values()):.0%}")
+    cells.append(f"{share_of_mlps(make_config(cell)):.0%}")
     return f"| {' | '.join(cells)} |"
+
+
+def share_of_mlps(config: RunConfig) -> float:
+    """Of the forward FLOPs, those of the MLPs: of the blocks but for their FM, and of the head."""
+    flops = describe_cost(config).forward_flops
+    assert isinstance(config.model, WukongConfig)
+    products = sum(layer.low_rank_flops for layer in fm_interactions(config.model, config.batch_schema))
+    blocks = sum(count for path, count in flops.items() if "/fmb" in path or path.startswith("head"))
+    return (blocks - products) / sum(flops.values())
 
 
 def main() -> None:

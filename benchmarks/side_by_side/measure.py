@@ -20,7 +20,7 @@ from benchmarks.side_by_side.peers import (
     memory_needed,
     residents,
 )
-from benchmarks.side_by_side.processes import Process, WorkerError, available_bytes
+from benchmarks.side_by_side.processes import Process, available_bytes
 from benchmarks.side_by_side.run_config import cell_cost
 
 # Relative to the loss; logits relative to their root mean square. TF32 and bfloat16 round more.
