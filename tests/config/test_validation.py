@@ -102,6 +102,8 @@ BAD = [
     (WukongConfig, {"implementation": "mosaic_gpu", "fm": "full"}, "model.implementation", "model.fm 'full'"),
     (WukongConfig, {"implementation": "tpu", "fm": "attentive"}, "model.implementation", "model.fm 'attentive'"),
     (TrainConfig, {"micro_batch": 0}, "train.micro_batch", 0),
+    (WukongConfig, {"use_fmb": False, "implementation": "tpu"}, "model.implementation", "model.use_fmb False"),
+    (WukongConfig, {"fm": "full", "implementation": "cpu_kernel"}, "model.implementation", "model.fm 'full'"),
     (WukongConfig, {"use_fmb": False, "use_lcb": False, "residual": False}, "model", "nothing reaches the head"),
     (
         RunConfig,

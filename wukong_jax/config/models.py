@@ -111,10 +111,10 @@ class WukongConfig:
         """Check sizes and the per-layer settings; raises `ConfigError`."""
         for name in ("width", "num_layers", "num_fmb", "num_lcb", "rank"):
             check_positive(f"model.{name}", getattr(self, name))
-        if self.implementation in ("cpu_kernel", "mosaic_gpu", "tpu") and self.fm != "low_rank":
+        if self.implementation in ("cpu_kernel", "mosaic_gpu", "tpu") and (self.fm != "low_rank" or not self.use_fmb):
             raise ConfigError(
-                f"model.implementation: received {self.implementation!r} with model.fm {self.fm!r}, but that kernel "
-                "computes the low-rank FM only; use 'auto', or model.fm 'low_rank'"
+                f"model.implementation: received {self.implementation!r} with model.fm {self.fm!r} and model.use_fmb "
+                f"{self.use_fmb}, but that kernel computes the low-rank FM only; use 'auto'"
             )
         if not (self.use_fmb or self.use_lcb or self.residual):
             raise ConfigError("model: use_fmb, use_lcb and residual are all off, so nothing reaches the head; keep one")
