@@ -11,6 +11,7 @@ so the figures are gaps.
 import dataclasses
 
 from configs.sweeps.planted_models import bases, sized, with_tuned_rate
+from wukong_jax.config.run import RunConfig
 from wukong_jax.scaling.sweep import (
     Point,
     Points,
@@ -54,10 +55,9 @@ def knobs() -> Points:
     return one_at_a_time(points_of("knob", {"Wukong": base}), KNOBS)
 
 
-def ablation() -> Points:
-    """Wukong at 3 MFLOP without its parts."""
-    full = with_tuned_rate("Wukong", sized(bases()["Wukong"], 3), 3)
-    full = dataclasses.replace(full, name="planted_ablation")
+def ablation(full: RunConfig) -> Points:
+    """A Wukong with all of its parts, and without them."""
+    full = dataclasses.replace(full, name=f"{full.name}_ablation")
     flags = ("model.use_fmb", "model.use_lcb", "model.residual")
     return tuple(
         Point(
@@ -87,6 +87,7 @@ def get_sweep() -> Sweep:
     """The list of runs."""
     first = [point for budget in BUDGETS[:4] for point in ladder(budget)]
     ends = over_seeds((*ladder(BUDGETS[0]), *ladder(BUDGETS[-1])), (1, 2))
-    others = (*over_seeds((*knobs(), *ablation()), (0, 1, 2)), *data_sizes())
+    at_3 = dataclasses.replace(with_tuned_rate("Wukong", sized(bases()["Wukong"], 3), 3), name="planted")
+    others = (*over_seeds((*knobs(), *ablation(at_3)), (0, 1, 2)), *data_sizes())
     last = [point for budget in BUDGETS[4:] for point in ladder(budget)]
     return Sweep("planted", (*first, *others, *last, *ends))

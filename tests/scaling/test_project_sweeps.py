@@ -6,18 +6,12 @@ import pathlib
 import pytest
 
 from configs.sweeps.planted_models import RATES, RIVALS
+from wukong_jax.comparison.records import read_folder
 from wukong_jax.scaling.flops import describe_cost
 from wukong_jax.scaling.ladder import TOLERANCE, training_flops_of
 from wukong_jax.scaling.sweep import load_sweep
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "sweeps"
-
-
-@pytest.fixture(autouse=True)
-def _rates(monkeypatch):
-    """Rates for all models, those that are not tuned yet too."""
-    for series in RIVALS:
-        monkeypatch.setitem(RATES, series, RATES.get(series, 2e-3))
 
 
 SWEEPS = sorted(path.stem for path in FOLDER.glob("*.py") if "def get_sweep" in path.read_text())
@@ -55,21 +49,34 @@ def test_the_halves_of_the_grid_are_the_grid_and_the_larger_costs_more():
     assert max(costs[0]) <= min(costs[1])
 
 
-def test_rates_fall_with_the_fourth_root_of_compute_above_one_mflop():
+@pytest.mark.parametrize(("budget", "tuned_at"), [(0.3, 1), (1, 1), (3, 1), (10, 10), (30, 30), (100, 30)])
+def test_a_rate_is_that_of_the_largest_tuned_budget_below(budget, tuned_at):
     planted = importlib.import_module("configs.sweeps.planted")
-    for point in planted.ladder(0.3) + planted.ladder(1):
-        assert point.config.optimizer.learning_rate == RATES[point.series]
-    for point in planted.ladder(100):
-        assert point.config.optimizer.learning_rate == pytest.approx(RATES[point.series] / 100**0.25)
+    for point in planted.ladder(budget):
+        assert point.config.optimizer.learning_rate == RATES[point.series][tuned_at]
         (rule,) = point.config.tables.rules
         assert rule.learning_rate == point.config.optimizer.learning_rate
 
 
-def test_the_ablation_has_the_full_model_and_one_run_a_part():
-    planted = importlib.import_module("configs.sweeps.planted")
-    labels = [tuple(point.varied.values()) for point in planted.ablation()]
+def test_the_rates_are_the_best_recorded_ones_by_validation():
+    runs = read_folder(FOLDER.parents[1] / "results" / "scaling" / "planted_rates")
+    losses: dict[tuple[str, float], dict[float, float]] = {}
+    for run in runs:
+        varied = run.record["varied"]
+        of_size = losses.setdefault((run.record["series"], varied["budget_mflop"]), {})
+        of_size[varied["rate"]] = run.record["results"]["valid"]["logloss"]
+    best = {key: min(found, key=found.__getitem__) for key, found in losses.items()}
+    assert best == {(s, c): rate for s, rates in RATES.items() for c, rate in rates.items() if (s, c) in best}
+    assert len(best) == 14, "all but FinalMLP at 30"
+
+
+@pytest.mark.parametrize("name", ["planted", "frappe"])
+def test_the_ablation_has_the_full_model_and_one_run_a_part(name):
+    points = [point for point in load_sweep(FOLDER / f"{name}.py").points if point.study == "ablation"]
+    labels = [tuple(point.varied.values()) for point in points]
     assert labels[0] == (True, True, True)
-    assert len(set(labels)) == len(labels) == 5
-    for point in planted.ablation():
+    assert len(set(labels)) == 5
+    assert len(labels) == 15, "three seeds"
+    for point in points:
         model = point.config.model
         assert (model.use_fmb, model.use_lcb, model.residual) == tuple(point.varied.values())

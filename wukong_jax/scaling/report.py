@@ -10,6 +10,7 @@ from wukong_jax.scaling.report_changes import ablation_figure, knob_figure
 from wukong_jax.scaling.report_curves import data_figure, ladder_figure
 from wukong_jax.scaling.report_data import STUDIES, Run, Study, read_runs, study_of
 from wukong_jax.scaling.report_effects import Effects, effects
+from wukong_jax.scaling.report_epochs import courses, epochs_figure, epochs_table
 from wukong_jax.scaling.report_law_tables import (
     allocation_table,
     joint_table,
@@ -28,12 +29,13 @@ from wukong_jax.scaling.report_tables import (
     varied_text,
 )
 
-SECTIONS = (*STUDIES, "runs", "totals")
+SECTIONS = (*STUDIES, "epochs", "runs", "totals")
 TITLES = {
     "ladder": "LogLoss against compute",
     "knob": "One knob at a time",
     "ablation": "Ablation",
     "data": "LogLoss against examples",
+    "epochs": "Epoch by epoch",
     "runs": "Runs",
     "totals": "Totals",
 }
@@ -80,7 +82,8 @@ def make_report(folder: pathlib.Path, metric: str = "logloss") -> Report:
     for name in STUDIES:
         study = study_of(runs, name)
         sections.append(_absent(name, runs) if study is None else makers[name](study, folder, metric))
-    return Report(folder.resolve().name, (*sections, _runs(runs), Section("totals", tables=(totals_table(runs),))))
+    sections += [_epochs(study_of(runs, "ladder"), metric), _runs(runs)]
+    return Report(folder.resolve().name, (*sections, Section("totals", tables=(totals_table(runs),))))
 
 
 def _absent(name: str, runs: Sequence[Run]) -> Section:
@@ -148,6 +151,17 @@ def _data(study: Study, folder: pathlib.Path, metric: str) -> Section:
     )
     text = [*_remarks(study), *(f"No joint law: {message}." for message in laws.refused.values())]
     return Section("data", tuple(text), data_figure(study, laws), caption, tuple(tables))
+
+
+def _epochs(study: Study | None, metric: str) -> Section:
+    found = () if study is None else courses(study, metric)
+    if not found:
+        return Section("epochs", ("Left out: no setting of the study 'ladder' has runs of several epochs.",))
+    caption = (
+        "Validation LogLoss after each evaluation of runs of several epochs, the least marked: behind it a model "
+        "overfits. The first seed of each size."
+    )
+    return Section("epochs", (), epochs_figure(found), caption, (epochs_table(found),))
 
 
 def _runs(runs: Sequence[Run]) -> Section:

@@ -92,6 +92,9 @@ def finish(axes: Axes, xlabel: str, ylabel: str) -> None:
 
 def logarithmic(axis: XAxis | YAxis) -> None:
     """A log scale whose ticks are plain numbers: 0.5, 20, 10k, 2M."""
+    least, most = axis.get_data_interval()
+    if least == most:  # one value: limits that Matplotlib would otherwise guess, with a warning
+        axis.axes.set(**{f"{axis.axis_name}lim": (least / 1.5, most * 1.5)})
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     low, high = sorted(axis.get_view_interval())
     decades = math.log10(high / low)
