@@ -61,12 +61,21 @@ CASES = {
         MeshConfig(4, 1, (PlacementRule("user", "columns"), PlacementRule("tags", "dealt_rows"), PlacementRule())),
         MeshConfig(2, 1, (PlacementRule("user", "rows"), PlacementRule())),
     ),
+    "semi-synchronous, 8 to 1": ("lazy adam, a batch ahead", mesh(8, 1, "dealt_rows"), one_device()),
+    "semi-synchronous, 1 to 8": ("lazy adam, a batch ahead", one_device(), mesh(8, 1, "rows")),
+    "semi-synchronous, each table elsewhere": (
+        "one of each, a batch ahead",
+        MeshConfig(4, 1, (PlacementRule("user", "columns"), PlacementRule("tags", "dealt_rows"), PlacementRule())),
+        MeshConfig(2, 1, (PlacementRule("user", "rows"), PlacementRule())),
+    ),
 }
+AHEAD = ", a batch ahead"
 
 
 def config_of(tables: str, on: MeshConfig) -> RunConfig:
-    config = tiny_config(pathlib.Path("none"), batch_size=24, eval_batch_size=24)
-    return dataclasses.replace(config, tables=TABLES[tables], mesh=on)
+    settings = {"batch_size": 24, "eval_batch_size": 24, "semi_synchronous": tables.endswith(AHEAD)}
+    config = tiny_config(pathlib.Path("none"), **settings)
+    return dataclasses.replace(config, tables=TABLES[tables.removesuffix(AHEAD)], mesh=on)
 
 
 @functools.cache
@@ -99,6 +108,11 @@ def in_order(of: Program, state: TrainState) -> dict[str, np.ndarray]:
             rows = np.asarray(logical_rows(stack, array))
             for spec, first in zip(stack.tables, stack.offsets, strict=True):
                 found[f"{spec.name} {kind}"] = rows[first : first + spec.rows]
+        for lookup in stack.lookups if state.ahead else ():
+            slots = slice(lookup.first_slot, lookup.first_slot + len(lookup.columns))
+            found[f"{lookup.feature} in {lookup.table}"] = np.asarray(state.ahead["rows"][stack.name])[:, slots]
+    for name, array in state.ahead.get("batch", {}).items():
+        found[f"ahead {name}"] = np.asarray(array)
     for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.step, state.rng, state.opt_state)):
         name = jax.tree_util.keystr(path)
         if not any(f"'{stack.name}'" in name for stack in of.plan.stacks):
@@ -106,7 +120,7 @@ def in_order(of: Program, state: TrainState) -> dict[str, np.ndarray]:
     return found
 
 
-SLOW = ("8 to 3", "rows to columns", "columns to 1", "dense, 8 to 1")
+SLOW = ("8 to 3", "rows to columns", "columns to 1", "dense, 8 to 1", "semi-synchronous, 1 to 8")
 EVERY_CASE = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
 
 

@@ -42,3 +42,24 @@ def regroup(
         for stack in new.stacks
         if old.table_rows(stack.tables[0].name)[0].name in rows
     }
+
+
+def regroup_looked_up(
+    old: EmbeddingPlan, new: EmbeddingPlan, rows: Mapping[str, Shaped[Array, "batch _ _"]]
+) -> dict[str, Shaped[Array, "batch _ _"]]:
+    """Rows [batch, slots, width] that were looked up by one plan, by stack, as another plan has them."""
+
+    def of_lookup(feature: str, table: str) -> jax.Array:
+        lookup = old.lookup(feature, table)
+        return rows[lookup.stack][:, lookup.first_slot : lookup.first_slot + len(lookup.columns)]
+
+    return {
+        stack.name: jnp.concatenate(
+            [
+                of_lookup(lookup.feature, lookup.table)
+                for lookup in sorted(stack.lookups, key=lambda lookup: lookup.first_slot)
+            ],
+            axis=1,
+        )
+        for stack in new.stacks
+    }

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from wukong_jax.config.mesh import Placement
 from wukong_jax.embeddings.optimizers import row_optimizer
 from wukong_jax.embeddings.plan import EmbeddingPlan, Stack, plan_embeddings
-from wukong_jax.embeddings.relayout import logical_rows, regroup, stored_rows
+from wukong_jax.embeddings.relayout import logical_rows, regroup, regroup_looked_up, stored_rows
 from wukong_jax.models.registry import table_specs
 from wukong_jax.training.optim import parameter_path
 from wukong_jax.training.program import Program
@@ -59,7 +59,12 @@ class SavedLayout:
             for stack, array in jax.block_until_ready(of_slot(arrays)).items():
                 slots[stack][name] = array
         moments = jax.jit(self._moments, out_shardings=wanted.opt_state)
-        converted = dataclasses.replace(state, tables=tables, slots=slots, opt_state=moments(state.opt_state))
+        ahead = state.ahead
+        if ahead:
+            of_rows = jax.jit(functools.partial(regroup_looked_up, old, new), out_shardings=wanted.ahead["rows"])
+            ahead = ahead | {"rows": of_rows(ahead["rows"])}
+        opt_state = moments(state.opt_state)
+        converted = dataclasses.replace(state, tables=tables, slots=slots, opt_state=opt_state, ahead=ahead)
         return jax.block_until_ready(converted)
 
     def _state(self, rows_of: Any) -> TrainState:
@@ -74,6 +79,15 @@ class SavedLayout:
         for stack in self.plan.row_sparse:
             made = jax.eval_shape(lambda s=stack: row_optimizer(s.rule).init(s.stored_rows, s.width))
             slots[stack.name] = {name: array(stack, leaf.shape, leaf.dtype) for name, leaf in made.items()}
+        ahead = expected.ahead
+        if ahead:
+            size = self.program.config.train.batch_size
+            ahead = ahead | {
+                "rows": {
+                    stack.name: jax.ShapeDtypeStruct((size, stack.slots, stack.width), jnp.float32)
+                    for stack in self.plan.stacks
+                }
+            }
         dense = {stack.name: stack for stack in self.plan.dense}
 
         def moment(path: tuple[Any, ...], leaf: Any) -> Any:
@@ -81,7 +95,7 @@ class SavedLayout:
             return leaf if name is None else array(dense[name], (dense[name].stored_rows, leaf.shape[1]), leaf.dtype)
 
         opt_state = jax.tree_util.tree_map_with_path(moment, expected.opt_state)
-        return dataclasses.replace(expected, tables=tables, slots=slots, opt_state=opt_state)
+        return dataclasses.replace(expected, tables=tables, slots=slots, opt_state=opt_state, ahead=ahead)
 
     def _moments(self, opt_state: Any) -> Any:
         old = {stack.name: stack for stack in self.plan.dense}
