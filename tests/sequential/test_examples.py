@@ -11,6 +11,7 @@ from wukong_jax.data.pipeline import evaluation_batches, training_batches
 from wukong_jax.errors import DataError
 from wukong_jax.sequential.examples import all_users, as_examples, training_part
 from wukong_jax.sequential.schema import SequenceSchema
+from wukong_jax.sequential.sequences import from_lists
 
 LENGTH = 5
 
@@ -176,3 +177,22 @@ def test_all_users_with_an_item_are_rows_of_their_own(store):
     np.testing.assert_array_equal(split.users, np.arange(store.sequences.num_users))
     sizes = (split.take(slice(0, 100)).ids[:, : LENGTH + 1] >= 0).sum(axis=1)
     np.testing.assert_array_equal(sizes, np.minimum(store.sequences.lengths, LENGTH + 1))
+
+
+@pytest.mark.parametrize(
+    ("lists", "sequences", "message"),
+    [
+        ([[0, 1, 2], [3], []], SequencesConfig(cutoffs=(2,)), "no user has the 4 events that the split 'train' takes"),
+        (
+            [[0], [1], []],
+            SequencesConfig("last", cutoffs=(2,)),
+            "no user has the 3 events that the split 'train' takes",
+        ),
+    ],
+)
+def test_histories_too_short_for_the_protocol_are_named(tmp_path, lists, sequences, message):
+    store = write(tmp_path / "store", from_lists(lists))
+    run = config(store.path, times=False, sequences=sequences)
+    run = dataclasses.replace(run, schema=store.schema)
+    with pytest.raises(DataError, match=message):
+        as_examples(store, run)

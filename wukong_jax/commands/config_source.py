@@ -3,6 +3,7 @@
 import json
 
 from wukong_jax.data.schema import DatasetSchema
+from wukong_jax.sequential.schema import SequenceSchema
 
 
 def schema_source(schema: DatasetSchema) -> str:
@@ -39,6 +40,37 @@ SCHEMA = {schema_source(schema)}
 def get_config() -> RunConfig:
     """The run: change what you like here, or on the command line."""
     return RunConfig(name={_text(name)}, data=DataConfig(store={_text(store)}), schema=SCHEMA, model=WukongConfig())
+'''
+
+
+def sequence_config_source(name: str, store: str, schema: SequenceSchema) -> str:
+    """Source of a configuration file whose `get_config()` trains a SASRec on the store of sequences."""
+    return f'''"""SASRec on {_text(store)[1:-1]}, as prepared by `python -m wukong_jax prepare --events`.
+
+    python train.py --config this_file.py
+"""
+
+from wukong_jax.config.optimizer import OptimizerConfig, TableRule, TablesConfig
+from wukong_jax.config.run import DataConfig, PlateauConfig, RunConfig, TrainConfig
+from wukong_jax.config.sequences import SequencesConfig
+from wukong_jax.config.sequential import SASRecConfig
+from wukong_jax.sequential.schema import SequenceSchema
+
+
+def get_config() -> RunConfig:
+    """The run: change what you like here, or on the command line."""
+    return RunConfig(
+        name={_text(name)},
+        schema=SequenceSchema(num_items={schema.num_items}, times={schema.times}),
+        data=DataConfig(store={_text(store)}),
+        model=SASRecConfig(max_length=50),
+        optimizer=OptimizerConfig(name="adamw", adam_b2=0.98),
+        tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=1e-3),)),
+        train=TrainConfig(
+            batch_size=128, epochs=100, monitor="ndcg@10", plateau=PlateauConfig(patience=5, stop_after=10)
+        ),
+        sequences=SequencesConfig(),
+    )
 '''
 
 

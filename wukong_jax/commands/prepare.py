@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import rich.console
 import tyro
 
+from wukong_jax.commands import prepare_events
 from wukong_jax.commands.config_source import config_source
 from wukong_jax.config.run import DataConfig
 from wukong_jax.data import sources
@@ -45,6 +46,7 @@ class PrepareOptions:
     Example: prepare --files clicks.csv --label clicked --categorical user item:5 --numeric price:signed_log1p
     --out data/clicks --write-config configs/clicks.py
     Public data sets: prepare --recipe criteo_kaggle --source train.txt (see prepare --recipe NAME --help)
+    Sequences of events: prepare --events log.csv --out data/log (see prepare --events FILE --help)
     """
 
     out: pathlib.Path
@@ -118,7 +120,10 @@ class PrepareOptions:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; raises `UserError` on bad options or bad input."""
-    if any(argument.partition("=")[0] == "--recipe" for argument in argv):
+    given = {argument.partition("=")[0] for argument in argv}
+    if "--events" in given:
+        return prepare_events.main(argv)
+    if "--recipe" in given:
         return _prepare_recipe(tyro.cli(RecipeOptions, args=list(argv), prog="python -m wukong_jax prepare"))
     options = tyro.cli(PrepareOptions, args=list(argv), prog="python -m wukong_jax prepare")
     _refuse_unused(options)

@@ -126,6 +126,12 @@ def as_examples(store: SequenceStore, config: RunConfig) -> Store:
                 own, left_out = training_part(sequences.without_last(left_out), protocol.training), 0
         stops = own.offsets[1:] - left_out
         users = np.flatnonzero(stops - own.offsets[:-1] >= 2)
+        if not len(users):
+            raise DataError(
+                f"store {store.path}: no user has the {left_out + 2} events that the split {name!r} takes with "
+                f"sequences.holdout={protocol.holdout!r}; expected longer histories"
+                + (", or more of them with sequences.training" if own is not sequences else "")
+            )
         if name == "train" and protocol.packing:
             sizes = np.minimum(stops - own.offsets[:-1], longest + 1)[users]
             starts = stops[users] - sizes
