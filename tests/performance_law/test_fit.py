@@ -11,7 +11,9 @@ from tests.performance_law.made_runs import arxiv, grid, log_linear, pooled, pow
 from wukong_jax.errors import ConfigError, DataError
 from wukong_jax.performance_law.fit import fit
 from wukong_jax.performance_law.law import FORMS
+from wukong_jax.performance_law.optimum import optimum
 from wukong_jax.performance_law.problem import Problem
+from wukong_jax.performance_law.search import Search
 from wukong_jax.scaling.bootstrap import interval
 
 PLANTED = {
@@ -301,7 +303,11 @@ def hits(form, law, trials, draws, noise, best):
     return np.mean(found, axis=0)
 
 
-TOP = {"quadratic": (np.exp(0.1 / 0.035), np.exp(4.0)), "released": (17.8, 51.7)}
+TOP = {
+    "quadratic": (np.exp(0.1 / 0.035), np.exp(4.0)),
+    "released": (17.8, 51.7),
+    "performance-law": tuple((1 / (0.5 * w)) ** (1 / w) for w in (0.49, 0.405)),
+}
 
 
 @pytest.mark.parametrize(
@@ -316,7 +322,20 @@ def test_a_planted_optimum_lies_in_its_interval(form, trials, draws):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.001, 0.003, 0.01])
-@pytest.mark.parametrize("form", ["released", "quadratic"])
+@pytest.mark.parametrize("form", list(TOP))
 def test_planted_optima_lie_in_their_intervals(form, noise):
     shares = hits(form, PLANTED[form][0], 200, 300, noise, TOP[form])
     assert np.all(shares >= 0.9), shares
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", list(TOP))
+def test_the_sizes_that_are_told_have_intervals_with_the_planted_ones(form):
+    """As a user asks for them: a fit, then its best size among whole ones, which may be half a layer or value off."""
+    covered = []
+    for seed in range(40):
+        law = fit(runs_of(PLANTED[form][0], noise=0.003, seed=100 + seed), form, draws=150, seed=seed)
+        found = optimum(Search(law))
+        for axis, true in zip((found.layers, found.dim), TOP[form], strict=True):
+            covered.append(axis.at.low - 0.5 <= true <= axis.at.high + 0.5)
+    assert np.mean(covered) >= 0.9

@@ -32,21 +32,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 close = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
 SLOW = (
-    "rows",
-    "rows, tensor",
-    "replicated",
+    "rows, tensor",  # two processes have it in the default suite
     "each table elsewhere, in parts",
     "each table elsewhere, in parts looked up ahead",
     "semi-synchronous, dealt rows",
-    "dense columns, fsdp",
     "dense replicated",
-    "dcnv2",  # two processes have it in the default suite
 )
 TWO_PROCESSES = [
-    "dcnv2",
+    "rows, tensor",
     *(
         pytest.param(case, marks=pytest.mark.slow)
-        for case in ("rows, tensor", "each table elsewhere, in parts", "dense columns, fsdp", "dlrm")
+        for case in ("dcnv2", "each table elsewhere, in parts", "dense columns, fsdp", "dlrm")
     ),
 ]
 EVERY_CASE = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]

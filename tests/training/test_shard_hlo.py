@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -134,7 +135,7 @@ def test_bfloat16_halves_what_the_exchange_of_rows_sends(placement: str):
 @pytest.mark.parametrize("dense", ["fsdp", "tensor"])
 def test_split_kernels_are_put_together_for_use_or_never(dense: str):
     config = config_of("rows", "sgd")
-    settings = {"data": 4, "model": 2, "dense": dense, "dense_min_parameters": 4096}
+    settings = {"data": 4, "model": 2, "dense": dense, "dense_min_parameters": 1024}
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, fmb_mlp=MLPConfig((512,))),
@@ -143,9 +144,32 @@ def test_split_kernels_are_put_together_for_use_or_never(dense: str):
     program = build_program(config, 10)
     hlo = program.train_step.lower(program.abstract_state(), abstract_batch(program)).compile().as_text()
     gathered = [array.shape for c in find_collectives(hlo) if c.kind == "all-gather" for array in c.arrays]
-    kernels = [leaf.shape for leaf in jax.tree.leaves(program.abstract_state().params) if 512 in leaf.shape[:1]]
-    assert kernels
-    assert all((kernel in gathered) == (dense == "fsdp") for kernel in kernels if len(kernel) == 2)
+    split = [leaf for leaf in jax.tree.leaves(program.abstract_state().params) if len(leaf.shape) == 2]
+    split = [leaf.shape for leaf in split if "model" in leaf.sharding.spec]
+    assert {shape.index(512) for shape in split} == {0, 1}, "one 512 values in, one 512 out"
+    assert all((shape in gathered) == (dense == "fsdp") for shape in split)
+
+
+def test_mlps_of_8192_units_stay_split_by_tensor():
+    """Of the shapes alone: a device keeps a fourth of them, and no collective has the size of such a kernel."""
+    units, batch = 8192, 64
+    config = config_of("rows", "sgd")
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_layers=1, fmb_mlp=MLPConfig((units, units))),
+        mesh=dataclasses.replace(config.mesh, data=2, model=4, dense="tensor"),
+    )
+    program = build_program(config, 10)
+    step = program.train_step.lower(program.abstract_state(), abstract_batch(program)).compile()
+    found = find_collectives(step.as_text())
+    # data parallel, gradients are added up: a fourth of the kernel is the most that a device has of it
+    arrays = [array for collective in found for array in collective.arrays]
+    assert max(math.prod(array.shape) for array in arrays) == units * units / 4
+    # otherwise activations [batch, 8192] alone
+    assert all(c.whole_bytes <= 4 * batch * units for c in found if c.kind != "all-reduce")
+    # parameters and Adam's two moments; what is not of 8192 x 8192 is small
+    whole = 3 * 4 * units * units
+    assert whole / 4 <= step.memory_analysis().argument_size_in_bytes <= 1.1 * whole / 4
 
 
 def test_metrics_cost_a_few_collectives_for_all_of_a_batch():

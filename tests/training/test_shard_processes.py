@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
@@ -39,6 +40,8 @@ SETTINGS = {
     "monitor": "logloss",
 }
 """18 steps in each of 3 epochs; saved after steps 20, 27, 40 and 54."""
+SURVIVES = 60
+"""Seconds within which the other process has to end where one got a signal."""
 SHARDED = (PlacementRule("user", "rows"), PlacementRule("item", "dealt_rows"), PlacementRule(".*", "replicated"))
 CONFIG_FILE = """
 import json, os, signal, sys
@@ -145,11 +148,18 @@ class Job:
                 )
             )
         try:
-            outputs = [process.communicate(timeout=180) for process in processes]
+            outputs: dict[int, tuple[str, str]] = {}
+            order = [int(signalled.split()[1]), 1 - int(signalled.split()[1])] if signalled else [0, 1]
+            if signalled.startswith(f"{int(signal.SIGSTOP)} "):  # it ends only when it is killed
+                outputs[order[1]] = processes[order[1]].communicate(timeout=180)
+                processes[order[0]].kill()
+            for process, wait in zip(order, (180, SURVIVES if signalled else 180), strict=True):
+                if process not in outputs:
+                    outputs[process] = processes[process].communicate(timeout=wait)
         finally:
-            for process in processes:
-                process.kill()
-        return [Ended(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+            for started in processes:
+                started.kill()
+        return [Ended(processes[process].returncode, *outputs[process]) for process in (0, 1)]
 
     def trace(self, run: pathlib.Path, process: int) -> list[list]:
         """What a process noted: ["written", path], [split, rows] or [split, [start, stop]]."""
@@ -270,8 +280,20 @@ def test_a_killed_process_ends_the_job_and_a_restart_resumes_it(job, undisturbed
     assert without_times(record_of(run)) == without_times(record_of(undisturbed[0]))
     (step, state), (last, expected) = states_of(run), states_of(undisturbed[0])
     assert step == last == STEPS
-    for name, table in expected.tables.items():
-        np.testing.assert_array_equal(np.asarray(state.tables[name]), np.asarray(table))
+    assert len(jax.tree.leaves(expected)) > 10
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_hangs_ends_the_job_after_the_heartbeats_timeout(job, victim):
+    """Stopped, it keeps its connections open: nothing but the missing heartbeat tells the other."""
+    options = ("--distributed.heartbeat-timeout", "10")
+    ended = job.run(job.folder / f"hung{victim}", *options, signalled=f"{int(signal.SIGSTOP)} {victim} 30")
+    survivor = ended[1 - victim]
+    assert ended[victim].code == -signal.SIGKILL, "it was still there when the other had ended"
+    assert survivor.code not in (0, 2)
+    assert "another process is gone" in survivor.errors
 
 
 @pytest.mark.slow
