@@ -3,9 +3,9 @@
     python -m wukong_jax sweep --sweep configs/sweeps/planted.py --jobs 2
     python -m wukong_jax report --records results/scaling/planted
 
-Learning rates are those that planted_rates.py found. Ladder (three seeds at its ends), one knob at a time, the parts
-left out one by one, and sizes of the data; 0.96 PFLOP in all, cheap runs first. Every run keeps the floor of the data,
-so the figures are gaps.
+Learning rates are those that planted_rates.py found. Ladder (three seeds at its ends and where curves cross), one knob
+at a time, the parts left out one by one, and sizes of the data; 1.06 PFLOP in all, cheap runs first. Every run
+keeps the floor of the data, so the figures are gaps.
 """
 
 import dataclasses
@@ -38,6 +38,13 @@ PARTS_LEFT_OUT: tuple[dict[str, bool], ...] = (
     {"model.residual": False},
     {"model.use_lcb": False, "model.residual": False},
 )
+CROSSING = {
+    1: ("Wukong", "DLRM", "MaskNet"),
+    3: ("Wukong", "DLRM", "MaskNet"),
+    10: ("Wukong", "DLRM", "MaskNet"),
+    30: ("Wukong", "DLRM"),
+}
+"""The models whose curves cross near a budget."""
 EXAMPLES = (128_000, 256_000, 512_000, 1_024_000, 1_920_000)
 
 
@@ -90,4 +97,5 @@ def get_sweep() -> Sweep:
     at_3 = dataclasses.replace(with_tuned_rate("Wukong", sized(bases()["Wukong"], 3), 3), name="planted")
     others = (*over_seeds((*knobs(), *ablation(at_3)), (0, 1, 2)), *data_sizes())
     last = [point for budget in BUDGETS[4:] for point in ladder(budget)]
-    return Sweep("planted", (*first, *others, *last, *ends))
+    crossing = [point for budget, series in CROSSING.items() for point in ladder(budget) if point.series in series]
+    return Sweep("planted", (*first, *others, *last, *ends, *over_seeds(crossing, (1, 2))))
