@@ -66,7 +66,10 @@ def _remark(fit: Fitted, parameter: str) -> str:
 
 def print_ranking(found: Sequence[Saturation], console: rich.console.Console) -> None:
     """The series by the compute up to which they improved."""
-    table = rich.table.Table(title="Saturation: series by the x up to which they improved", title_justify="left")
+    table = rich.table.Table(
+        title="Saturation: series by the x up to which they improved; open: no gain proven beyond, yet lowest last",
+        title_justify="left",
+    )
     for heading in ("series", "improved to", "best at", "largest", "exploded", "state", "tail per 4x, 95%"):
         table.add_column(heading, overflow="fold")
     for one in found:

@@ -36,9 +36,14 @@ def ranking_table(laws: CurveLaws) -> Table:
     for place, one in enumerate(laws.ranking, 1):
         exploded = "-" if one.exploded_x is None else f"{one.exploded_x:.4g}"
         sizes = [f"{value:.4g}" for value in (one.reach, one.best_x, one.largest_x)]
-        rows.append((str(place), one.series, *sizes, exploded, one.state, interval_text(one.tail_gain)))
-    headings = ("rank", "series", "improved up to", "best at", "largest", "diverged beyond it at", "state")
-    title = "Saturation: series by the MFLOP/example up to which they improved by more than the noise"
+        rows.append(
+            (str(place), one.series, *sizes, exploded, one.state, f"{one.deviation:.2g}", interval_text(one.tail_gain))
+        )
+    headings = ("rank", "series", "improved up to", "best at", "largest", "diverged beyond it at", "state", "noise")
+    title = (
+        "Saturation: series by the MFLOP/example up to which they improved by more than the noise of their runs; open: "
+        "no gain proven beyond, but the largest is lowest and the upper half falls"
+    )
     return Table(title, (*headings, "change per 4 × over the upper half"), tuple(rows))
 
 

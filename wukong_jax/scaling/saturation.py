@@ -31,8 +31,14 @@ class Saturation(NamedTuple):
 
     @property
     def state(self) -> str:
-        """`falling`, `saturated`, `unstable`, or the last two."""
-        words = ["saturated"] if self.reach < self.largest_x else []
+        """`falling`, `saturated`, `open` or `unstable`, or the last and one before.
+
+        Open: no point proves a gain beyond `reach`, yet the last one is lowest and the slope towards it is a fall.
+        """
+        words = []
+        if self.reach < self.largest_x:
+            still = self.best_x == self.largest_x and self.tail_gain.high < 0
+            words = ["open" if still else "saturated"]
         words += ["unstable"] if self.exploded_x is not None else []
         return ", ".join(words) or "falling"
 
