@@ -1,19 +1,27 @@
+import dataclasses
+import functools
+import json
 import math
 
 import jax
 import numpy as np
 import pytest
 
-from tests.sequential.tiny_sequences import ITEMS, SPARSE, config, random_sequences, write
+from tests.sequential.tiny_sequences import DENSE, ITEMS, SPARSE, config, random_sequences, write
 from tests.tiny import memory_console
+from wukong_jax.cli import main
 from wukong_jax.config.sequences import SequencesConfig, TrainingPart
 from wukong_jax.config.sequential import BCEConfig, FullSoftmaxConfig, HSTUConfig, LlamaConfig, SASRecConfig
 from wukong_jax.data.pipeline import fill_batch, training_batches
 from wukong_jax.errors import ConfigError
+from wukong_jax.scaling.sweep import Sweep, points_of
+from wukong_jax.scaling.sweep_plan import plan
+from wukong_jax.scaling.sweep_runner import prepare_data
 from wukong_jax.sequential.examples import as_examples
 from wukong_jax.sequential.packing import pack
 from wukong_jax.training.program import build_program
 from wukong_jax.training.run import train
+from wukong_jax.training.state import make_inputs
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 LENGTH = 8
@@ -84,10 +92,7 @@ def test_only_training_is_packed_and_parts_of_it_can_be(store):
     ).sum()
 
 
-OTHERS = [pytest.param(model, marks=pytest.mark.slow) for model in (SASRecConfig, LlamaConfig)]
-
-
-@pytest.mark.parametrize("model", [HSTUConfig, *OTHERS])
+@pytest.mark.parametrize("model", [HSTUConfig, SASRecConfig, pytest.param(LlamaConfig, marks=pytest.mark.slow)])
 def test_the_loss_is_that_of_one_user_a_row(store, model):
     losses, gradients = [], []
     for protocol in (SequencesConfig(cutoffs=(2,)), PACKED):
@@ -126,10 +131,52 @@ def test_an_output_of_an_evaluation_does_not_depend_on_packing(store):
     np.testing.assert_array_equal(*outputs)
 
 
-def test_a_run_on_shared_rows_leaves_a_record(store, tmp_path):
+@pytest.mark.parametrize("tables", [DENSE, SPARSE])
+def test_rows_are_read_user_by_user_without_dropout_too(store, tables):
+    """As the statistics of activations read them."""
+    run, examples = in_rows(store, tables=tables, batch_size=16)
+    program = build_program(run, 10)
+    split = examples.split("train")
+    batch = jax.device_put(split.take(slice(split.rows - 16, split.rows)))  # the last hold the shortest histories
+    state, parts = program.init(), program.objective.prepare(batch, jax.random.key(0))
+    inputs = make_inputs(program.objective.training_plan(parts.ids), parts, state.tables)
+    apply = functools.partial(program.model.apply, {"params": state.params}, inputs)
+    np.testing.assert_array_equal(apply(train=False), apply(train=True, rngs={"dropout": jax.random.key(1)}))
+
+
+def test_a_run_on_shared_rows_leaves_a_record_and_can_be_looked_into(store, tmp_path, capsys):
     record = train(in_rows(store, batch_size=16)[0], tmp_path / "run", memory_console())
     assert set(record["results"]) == {"valid", "test"}
     assert record["information_abundance"]["item"]["rows"] == ITEMS
+    assert main(["evaluate", "--run", str(tmp_path / "run"), "--collapse", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["information_abundance"] == record["information_abundance"]
+    assert main(["evaluate", "--run", str(tmp_path / "run"), "--split", "train"]) == 2
+    assert "choose valid or test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lengths", [(40, 4), (4, 40)])
+def test_a_sweep_counts_the_rows_of_each_length(store, lengths):
+    runs = [in_rows(store, SASRecConfig(**SMALL | {"max_length": length}), epochs=1)[0] for length in lengths]
+    rows = {run.model.max_length: as_examples(store, run).split("train").rows for run in runs}
+    assert rows[4] > 3 * rows[40]
+    runs = [dataclasses.replace(run, name=f"length{run.model.max_length}") for run in runs]
+
+    def last_at(steps):
+        found = [
+            dataclasses.replace(run, train=dataclasses.replace(run.train, max_steps=steps[run.model.max_length]))
+            for run in runs
+        ]
+        prepare_data(plan(Sweep("lengths", points_of("ladder", {run.name: run for run in found}))), memory_console())
+
+    last_at({length: count // 8 for length, count in rows.items()})
+    with pytest.raises(ConfigError, match=f"of the {rows[40]} training rows"):
+        last_at({4: 1, 40: rows[4] // 8})
+
+
+def test_an_order_of_users_is_refused(store):
+    run, _ = in_rows(store)
+    with pytest.raises(ConfigError, match=r"data.shuffle: received False and sequences.packing=True"):
+        dataclasses.replace(run, data=dataclasses.replace(run.data, shuffle=False))
 
 
 @pytest.mark.slow

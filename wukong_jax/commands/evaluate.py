@@ -75,7 +75,7 @@ def _abundance(run: "OpenRun") -> "dict[str, Abundance]":
 
     config = run.program.config
     split = run.store.split("train")
-    seen = (split, config.train, config.data.shuffle, run.step, run.program.objective.evaluation_plan)
+    seen = (split, config.train, config.data.shuffle, run.step, run.program.objective.example_plan)
     return trained_abundance(run.program.plan, run.state.tables, *seen)
 
 

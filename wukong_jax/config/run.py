@@ -217,19 +217,24 @@ class RunConfig:
         if self.sequences is not None:
             cutoffs = self.sequences.cutoffs
             monitors = (*(f"{name}@{k}" for name in ("ndcg", "hr") for k in cutoffs), "mrr", "loss")
-            self._check_lengths_and_loss(self.sequences)
+            self._check_sequences(self.sequences)
             if self.train.progressive:
                 raise ConfigError("train.progressive: received True, but sequences have no such scores; leave it out")
         if self.train.monitor not in monitors:
             raise ConfigError(f"train.monitor: received {self.train.monitor!r}, expected one of {', '.join(monitors)}")
 
-    def _check_lengths_and_loss(self, sequences: SequencesConfig) -> None:
+    def _check_sequences(self, sequences: SequencesConfig) -> None:
         assert isinstance(self.model, BackboneConfig)
         assert isinstance(self.schema, SequenceSchema)
         if sequences.lengths and sequences.lengths[-1] >= self.model.max_length:
             raise ConfigError(
                 f"sequences.lengths: received {sequences.lengths}, expected lengths below model.max_length "
                 f"{self.model.max_length}"
+            )
+        if sequences.packing and not self.data.shuffle:
+            raise ConfigError(
+                "data.shuffle: received False and sequences.packing=True, but packed rows have no order of users, they "
+                "lie from the longest history to the shortest; leave one of them out"
             )
         rule = self.tables.rule_of(ITEM_TABLE, self.schema.num_items)
         if isinstance(self.model.loss, FullSoftmaxConfig) and rule.update == "row_sparse":

@@ -11,6 +11,7 @@ from typing import Any
 from wukong_jax.config.codec import to_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.config.sequences import SequencesConfig
+from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.errors import DataError
 from wukong_jax.scaling.memory import step_memory
 from wukong_jax.scaling.sweep import examples_of
@@ -64,11 +65,11 @@ class Forecast:
 def forecasts(runs: Sequence[PlannedRun], known: Known, places: Places, measured: Measured) -> list[Forecast]:
     """Each run with its state, and what is left of it to do."""
     timings = interpolate(runs, measured.timings)
-    rows: dict[tuple[pathlib.Path, SequencesConfig | None], dict[str, int]] = {}
+    rows: dict[tuple[pathlib.Path, SequencesConfig | None, DatasetSchema], dict[str, int]] = {}
     found = []
     for run in runs:
         path = data_path(run.config)
-        data = path, run.config.sequences
+        data = path, run.config.sequences, run.config.batch_schema
         if data not in rows:
             splits = open_data(run.config, path, verify=False).splits if path.exists() else {}
             rows[data] = {name: split.rows for name, split in splits.items()}

@@ -48,8 +48,9 @@ def plan(sweep: Sweep) -> list[PlannedRun]:
 def step_key(config: RunConfig) -> str:
     """Hash of what decides the cost of a training step: the same for other seeds, numbers of steps and names."""
     train = (config.train.batch_size, config.train.micro_batch, config.train.progressive)
+    shapes = (config.sequences.packing, config.sequences.lengths) if config.sequences is not None else ()
     parts = (config.schema, config.model, config.optimizer, config.tables, config.mesh)
-    return stable_hash([*map(to_plain, parts), *train])
+    return stable_hash([*map(to_plain, parts), *train, *shapes])
 
 
 def parse_shard(text: str) -> tuple[int, int]:

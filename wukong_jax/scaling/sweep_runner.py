@@ -83,7 +83,7 @@ def prepare_data(runs: Sequence[PlannedRun], console: rich.console.Console) -> N
     for run in runs:
         config = run.config
         path = data_path(config)
-        data = path, config.sequences
+        data = path, config.sequences, config.batch_schema  # rows that share users depend on their length
         try:
             if data not in stores:
                 stores[data] = obtain_data(config, console)

@@ -31,8 +31,8 @@ class NextItemModel(nn.Module):
         if self.times and reads_times(self.config):
             seconds = inputs.ids[:, width : 2 * width]
             times, request_times = seconds[:, :-1], seconds[:, 1:]
-        if self.packed and train:
-            first = (1 + self.times) * width
+        first = (1 + self.times) * width
+        if self.packed and inputs.ids.shape[1] > first:  # a row of training; one of an evaluation holds one user
             segments = inputs.ids[:, first : first + width - 1]
         return build_backbone(self.config)(x, valid, times, request_times, segments, train=train)
 

@@ -20,6 +20,7 @@ from wukong_jax.errors import ConfigError
 from wukong_jax.evaluation.ranking import compute_ranking, init_ranking, rank_targets, update_ranking
 from wukong_jax.sequential.losses import draw_negatives, rows_loss, score_vectors, table_loss
 from wukong_jax.sequential.model import item_tables
+from wukong_jax.sequential.packing import PackedSplit
 from wukong_jax.sequential.schema import ITEM_TABLE, ITEMS, NEGATIVES, SequenceSchema
 
 
@@ -131,6 +132,11 @@ class NextItemObjective:
 
     def evaluate(self, eval_step: Any, split: Split, batch_size: int, *, exact: bool = False) -> dict[str, float]:
         """HR@k, NDCG@k, MRR and the cross-entropy over all items; they are exact either way."""
+        if isinstance(split, PackedSplit):
+            raise ConfigError(
+                "sequences.packing: rows of the training split hold several users, of whom no last item is ranked; "
+                "choose valid or test"
+            )
         metrics = init_ranking(self._protocol.cutoffs)
         own = {"process_index": process_index(), "process_count": process_count()}
         for batch in evaluation_batches(split, batch_size=batch_size, **own):
