@@ -6,8 +6,8 @@ JOBS ?= 2
 SPEED ?= --all --write docs/performance.md
 VENV := .venv$(patsubst python%,-%,$(filter-out python3 python,$(notdir $(PYTHON))))
 RUN := $(VENV)/bin/python
-# one worker a file, which keeps the programs that its tests share compiled
-PYTEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile
+# each worker its half, in order, which keeps together what tests of one file share; who is done takes of the rest
+PYTEST := $(RUN) -m pytest -n $(JOBS) --dist worksteal
 # Directories that run in little time and touch every library whose versions differ between the Python versions.
 FAST := $(wildcard $(addprefix tests/,config data embeddings evaluation models ops))
 
