@@ -1,5 +1,6 @@
 """The project's own sweep files: they load, and their ladders keep to their budgets."""
 
+import functools
 import importlib
 import pathlib
 
@@ -9,7 +10,7 @@ from configs.sweeps.planted_models import RATES, RIVALS
 from wukong_jax.comparison.records import read_folder
 from wukong_jax.scaling.flops import describe_cost
 from wukong_jax.scaling.ladder import TOLERANCE, training_flops_of
-from wukong_jax.scaling.sweep import load_sweep
+from wukong_jax.scaling.sweep import Sweep, load_sweep
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "sweeps"
 
@@ -20,20 +21,25 @@ SWEEPS = sorted(path.stem for path in FOLDER.glob("*.py") if "def get_sweep" in 
 PLANTED = [name for name in SWEEPS if name.startswith("planted")]
 
 
+@functools.cache
+def sweep_of(name: str) -> Sweep:
+    return load_sweep(FOLDER / f"{name}.py")
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_file_gives_a_sweep_of_its_name(name):
-    assert load_sweep(FOLDER / f"{name}.py").name == name
+    assert sweep_of(name).name == name
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_sweep_of_planted_data_has_every_model(name):
-    sweep = load_sweep(FOLDER / f"{name}.py")
+    sweep = sweep_of(name)
     assert {point.series for point in sweep.points} == {"Wukong", *RIVALS} == set(RATES)
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_every_point_with_a_budget_keeps_to_it(name):
-    points = [point for point in load_sweep(FOLDER / f"{name}.py").points if "budget_mflop" in point.varied]
+    points = [point for point in sweep_of(name).points if "budget_mflop" in point.varied]
     assert points
     for point in points:
         budget = 1e6 * point.varied["budget_mflop"]
@@ -41,7 +47,7 @@ def test_every_point_with_a_budget_keeps_to_it(name):
 
 
 def test_the_halves_of_the_grid_are_the_grid_and_the_larger_costs_more():
-    halves = [load_sweep(FOLDER / f"ml100k_{name}.py").points for name in ("small", "large")]
+    halves = [sweep_of(f"ml100k_{name}").points for name in ("small", "large")]
     cells = [{(point.varied["num_layers"], point.varied["width"]) for point in points} for points in halves]
     assert [len(half) for half in cells] == [10, 10]
     assert cells[0] | cells[1] == {(layers, width) for layers in (1, 2, 4, 8, 16) for width in (8, 16, 32, 64)}
@@ -72,7 +78,7 @@ def test_the_rates_are_the_best_recorded_ones_by_validation():
 
 @pytest.mark.parametrize("name", ["planted", "frappe"])
 def test_the_ablation_has_the_full_model_and_one_run_a_part(name):
-    points = [point for point in load_sweep(FOLDER / f"{name}.py").points if point.study == "ablation"]
+    points = [point for point in sweep_of(name).points if point.study == "ablation"]
     labels = [tuple(point.varied.values()) for point in points]
     assert labels[0] == (True, True, True)
     assert len(set(labels)) == 5

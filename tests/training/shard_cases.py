@@ -85,6 +85,7 @@ MIXED = (PlacementRule("item", "dealt_rows"), PlacementRule("user", "columns"), 
 SMALL_ROOM = {"exchange_capacity": 0.01}
 CASES = {
     "rows": Case("wukong", "row_sparse", "rowwise_adagrad", mesh(8, 1, "rows")),
+    "rows of two devices": Case("wukong", "row_sparse", "rowwise_adagrad", mesh(2, 1, "rows")),
     "rows, tensor": Case("wukong with dropout", "row_sparse", "rowwise_adagrad", mesh(2, 4, "rows", dense="tensor")),
     "dealt rows that do not fit a round": Case("wukong", "row_sparse", "adam", mesh(4, 2, "dealt_rows", **SMALL_ROOM)),
     "columns, fsdp": Case("wukong", "row_sparse", "rowwise_adagrad", mesh(4, 2, "columns", dense="fsdp")),

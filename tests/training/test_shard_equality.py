@@ -32,17 +32,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 close = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
 SLOW = (
-    "rows, tensor",  # two processes have it in the default suite
+    "rows of two devices",  # two processes have it in the default suite
+    "rows, tensor",
     "each table elsewhere, in parts",
     "each table elsewhere, in parts looked up ahead",
     "semi-synchronous, dealt rows",
     "dense replicated",
 )
 TWO_PROCESSES = [
-    "rows, tensor",
+    "rows of two devices",
     *(
         pytest.param(case, marks=pytest.mark.slow)
-        for case in ("dcnv2", "each table elsewhere, in parts", "dense columns, fsdp", "dlrm")
+        for case in ("dcnv2", "rows, tensor", "each table elsewhere, in parts", "dense columns, fsdp", "dlrm")
     ),
 ]
 EVERY_CASE = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
@@ -75,7 +76,7 @@ def test_nothing_of_a_split_tables_size_is_kept_on_a_device(case: str):
         assert table.addressable_shards[0].data.size * share == table.size
 
 
-@pytest.mark.parametrize("case", ["columns, fsdp", "dense rows, tensor"])
+@pytest.mark.parametrize("case", ["columns, fsdp", pytest.param("dense rows, tensor", marks=pytest.mark.slow)])
 def test_diagnostics_are_those_of_one_device(case: str):
     one, many = trained(CASES[case].on_one_device()), trained(CASES[case])
     batch = batches()[-1]
