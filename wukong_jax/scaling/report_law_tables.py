@@ -52,7 +52,7 @@ def joint_table(laws: JointLaws) -> Table:
     rows = []
     for fit in laws.fits:
         shown = [interval_text(fit.parameters[name]) for name in ("alpha", "beta", "E", "A", "B")]
-        lost = ", ".join((*fit.diagnostics.unidentified, *fit.diagnostics.at_bound)) or "-"
+        lost = ", ".join(dict.fromkeys((*fit.diagnostics.unidentified, *fit.diagnostics.at_bound))) or "-"
         rows.append((fit.points.series, *shown, f"{fit.diagnostics.loo_rmse:.3g}", lost))
     title = "Joint law E + A N^-alpha + B D^-beta; N in MFLOP/example, D in examples"
     return Table(title, ("series", "alpha", "beta", "E", "A", "B", "LOO error", "not determined"), tuple(rows))
@@ -85,7 +85,7 @@ def _law_cells(fit: Fitted) -> list[str]:
     floor = "-" if constant is None else interval_text(constant)
     if fit.law.from_floor:
         floor = f"{fit.points.floor:.5g} (known)"
-    weak = [*found.unidentified, *found.at_bound]
+    weak = list(dict.fromkeys((*found.unidentified, *found.at_bound)))
     others = [f"{name} = {interval_text(value)}" for name, value in parameters.items()]
     others += [f"not determined: {', '.join(weak)}"] if weak else []
     scores = [_number(value) for value in (found.loo_rmse, found.extrapolation, found.r2)]
