@@ -1,5 +1,7 @@
 """Compute-optimal allocation against a direct minimum."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -58,6 +60,14 @@ def test_without_an_effect_of_compute_there_is_no_optimum():
     assert any(
         remark.startswith("no optimum: of compute and examples the fit has examples") for remark in found.remarks
     )
+
+
+@pytest.mark.parametrize(("without", "said"), [(1, "under 1%"), (2, "1%"), (50, "25%")])
+def test_the_share_of_fits_without_an_optimum_is_never_told_as_0(noisy, without, said):
+    draws = noisy.draws.copy()
+    draws[:without, 3] = 0  # A: compute has no effect
+    remarks = allocate(dataclasses.replace(noisy, draws=draws), [1e7])[0].remarks
+    assert f"{said} of the bootstrap's fits have no optimum: one input has no effect in them" in remarks
 
 
 def test_a_curve_has_no_allocation():

@@ -55,9 +55,9 @@ def _allocate(fitted: Fitted, budget: float) -> Allocation:
         term = "examples" if found[0] == -np.inf else "compute" if found[0] == np.inf else "neither"
         remarks.append(f"no optimum: of compute and examples the fit has {term} lower the metric")
     elif not known.all():
-        remarks.append(
-            f"{np.mean(~known):.0%} of the bootstrap's fits have no optimum: one input has no effect in them"
-        )
+        share = max(np.mean(~known), 0.01)
+        less = "under " if np.mean(~known) < share else ""
+        remarks.append(f"{less}{share:.0%} of the bootstrap's fits have no optimum: one input has no effect in them")
     if fitted.diagnostics.unidentified:
         remarks.append(f"the points do not determine {', '.join(fitted.diagnostics.unidentified)}")
     drawn = drawn[~np.isnan(drawn)]
