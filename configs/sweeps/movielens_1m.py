@@ -3,7 +3,7 @@ r"""Wukong and DLRM on MovieLens-1M with sampled negatives, without regularisati
     python -m wukong_jax sweep --sweep configs/sweeps/movielens_1m.py --source FOLDER --jobs 2
     python -m wukong_jax report --records results/scaling/movielens_1m
 
-Four epochs; the turning point from learning to overfitting is what it looks for. Two seeds.
+Four epochs, two seeds.
 """
 
 from configs.sweeps.unregularised import bases, ladder
