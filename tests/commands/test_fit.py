@@ -225,6 +225,9 @@ def refused(capsys, *arguments):
     [
         (("y", "loss"), (), "no column 'y' (--y); its columns: series, x, loss"),
         (("series", "curve"), (), "no column 'series' (--series)"),
+        (("series,x,y", "series,y,x,y"), (), "2 columns named 'y' (--y), expected one"),
+        (("a,2,", "a,2,3,"), (), "line 3: 4 cells, expected 3 as in the heading"),
+        (("a,2,", "\na,two,"), (), "line 4: x is 'two', expected a number"),
         (("a,2,", "a,two,"), (), "line 3: x is 'two', expected a number"),
         (("a,2,", "a,,"), (), "line 3: x is '', expected a number"),
         (("a,2,", "a,0,"), (), "an input is 0, expected numbers above 0"),

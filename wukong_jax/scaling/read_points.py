@@ -70,7 +70,7 @@ def read_table(
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            lines = list(reader)
+            lines = [(reader.line_num, line) for line in reader]
             columns = list(reader.fieldnames or [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"table {path} cannot be read ({error}); expected a CSV file with a heading") from error
@@ -78,9 +78,15 @@ def read_table(
     for option, name in [*options.items(), *(("--examples", name) for name in inputs[1:])]:
         if name not in columns:
             raise DataError(f"table {path}: no column {name!r} ({option}); its columns: {', '.join(columns) or 'none'}")
+        if columns.count(name) > 1:
+            raise DataError(f"table {path}: {columns.count(name)} columns named {name!r} ({option}), expected one")
     rows = []
-    for number, line in enumerate(lines, 2):
+    for number, line in lines:
         where = f"table {path}, line {number}"
+        if None in line:
+            raise DataError(
+                f"{where}: {len(columns) + len(line[None])} cells, expected {len(columns)} as in the heading"
+            )
         text, remark = (line[y] or "").strip().lower(), (line.get("remark") or "").strip()
         empty = text in NO_VALUE
         rows.append(
