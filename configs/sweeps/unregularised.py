@@ -8,10 +8,10 @@ from wukong_jax.config.models import WukongConfig
 from wukong_jax.config.optimizer import OptimizerConfig, TableRule, TablesConfig
 from wukong_jax.config.run import DataConfig, RunConfig, TrainConfig
 from wukong_jax.data.schema import DatasetSchema
-from wukong_jax.scaling.ladder import rung
-from wukong_jax.scaling.sweep import Point, Points
+from wukong_jax.scaling.ladder import over_budgets
+from wukong_jax.scaling.sweep import Points, points_of
 
-MFLOP, RATE = 1e6, 1e-3
+RATE = 1e-3
 
 
 def bases(recipe: str, schema: DatasetSchema, *, batch_size: int, epochs: int) -> dict[str, RunConfig]:
@@ -33,8 +33,4 @@ def bases(recipe: str, schema: DatasetSchema, *, batch_size: int, epochs: int) -
 
 def ladder(configs: dict[str, RunConfig], budgets: tuple[float, ...]) -> Points:
     """Every model at every budget in MFLOP, cheap runs first."""
-    return tuple(
-        Point(series, "ladder", {"budget_mflop": budget}, rung(config, budget * MFLOP))
-        for budget in budgets
-        for series, config in configs.items()
-    )
+    return over_budgets(points_of("ladder", configs), budgets)

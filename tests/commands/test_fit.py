@@ -90,7 +90,7 @@ def test_records_give_back_the_planted_laws(fitted):
         fit = fit_of(fitted, "Wukong", form)
         assert (fit["runs"], fit["points"]) == (14, 7)
         for name, value in expected.items():
-            assert fit["parameters"][name]["low"] < value < fit["parameters"][name]["high"]
+            assert fit["parameters"][name]["low"] <= value < fit["parameters"][name]["high"]
     fit = fit_of(fitted, "Wukong", "known-floor")
     assert fit["floor"] == FLOOR
     assert fit["diagnostics"]["r2"] > 0.99
@@ -204,6 +204,30 @@ def test_exploded_runs_are_listed_and_make_a_series_unstable(tmp_path, capsys):
     assert "the loss is nan" in capsys.readouterr().out
 
 
+def test_a_run_that_blew_up_to_a_finite_loss_has_no_value(tmp_path, capsys):
+    config, blown = record("DLRM", 900.0, 49153.0)
+    blown["results"]["test"]["ne"] = 87_000.0
+    folder = write_runs(tmp_path / "sweep", [*planted_runs(), (config, blown)])
+    out = tmp_path / "fit.json"
+    assert main(["fit", "--points", str(folder), "--forms", "power", *QUICK, "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [(run["series"], run["x"]) for run in found["left_out"]] == [("DLRM", 900.0)]
+    assert {one["series"]: one["exploded_x"] for one in found["saturation"]} == {"Wukong": None, "DLRM": 900.0}
+    assert "4.915e+04 is 8.7e+04 times the base rate's: it exploded" in " ".join(capsys.readouterr().out.split())
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_no_repetitions(tmp_path, capsys):
+    folder = write_runs(tmp_path / "sweep", [*planted_runs(), record("DLRM", 100.0, 0.5, steps=200)])
+    assert "series 'DLRM' has two runs at 100 with seed 0" in refused(capsys, "--points", str(folder))
+
+
+def test_a_score_after_repeated_examples_is_no_point_of_a_law_of_examples(tmp_path, capsys):
+    config, repeated = record("DLRM", 100.0, 0.5, steps=300, best_step=200, examples={"train": 1600})
+    folder = write_runs(tmp_path / "sweep", [(config, repeated)])
+    message = refused(capsys, "--points", str(folder), "--x", "examples")
+    assert "that of step 200, after 3,200 examples of a split of 1,600" in message
+
+
 def test_a_series_that_cannot_be_fitted_is_said_and_the_others_are(tmp_path, capsys):
     folder = write_runs(tmp_path / "sweep", [*planted_runs(), record("DCNv2", 1.0, 0.5), record("DCNv2", 2.0, 0.5)])
     assert main(["fit", "--points", str(folder), "--forms", "power", *QUICK]) == 0
@@ -240,6 +264,9 @@ def refused(capsys, *arguments):
         (("0.5\n", "0.5\n"), ("--forms", "known-floor"), "the floor is not known; give it with --floor"),
         (("0.5\n", "0.5\n"), ("--floor", "0.44", "--forms", "known-floor"), "not above the floor 0.44"),
         (("0.5\n", "0.5\n"), ("--seed", "run"), "no column 'run' (--seed)"),
+        (("0.5\n", "0.5\n"), ("--seed", "y"), "line 2: y is '0.5', expected a whole number"),
+        (("a,2,", "a,1,"), ("--seed", "x"), "series 'a' has two runs at 1 with seed 1"),
+        (("0.5\n", "0.5\n"), ("--y", "x"), "--y: received x, which is an input too"),
         (("0.5\n", "0.5\n"), ("--floor", "nan"), "--floor: received nan, expected a number"),
         (("0.5\n", "0.5\n"), ("--forms", "power", "power"), "expected each form once"),
         (("0.5\n", "0.5\n"), ("--joint",), "no column 'examples' (--examples)"),

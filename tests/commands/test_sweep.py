@@ -345,15 +345,17 @@ def refused(place, capsys, *extra):
         (("--calibrate", "-1"), "--calibrate: received -1"),
         (("--calibrate", "5"), "--calibrate: only a --dry-run times steps"),
         (("--dry-run", "--runs", __file__), "test_sweep.py is a file, expected a folder"),
+        (("--dry-run", "--records", __file__), "--records: "),
     ],
 )
 def test_wrong_options_are_named(place, untrainable, capsys, options, message):
     assert message in refused(place, capsys, *options)
 
 
-def test_more_examples_than_there_are_are_refused(place, untrainable, capsys):
+@pytest.mark.parametrize("options", [(), ("--dry-run", "--calibrate", 0)])
+def test_more_examples_than_there_are_are_refused(place, untrainable, capsys, options):
     place.write(examples=16_000)
-    message = refused(place, capsys)
+    message = refused(place, capsys, *options)
     assert "Linear, examples 16000, seed 0: train.max_steps 1000 in batches of 16" in message
     assert "6,400 training rows" in message
 

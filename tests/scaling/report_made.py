@@ -70,7 +70,7 @@ def record_of(made):
         "device": "cpu",
         "platform": "cpu",
         "devices": 1,
-        "examples": {"train": 70, "valid": 25, "test": 30},
+        "examples": {"train": 10_000_000, "valid": 25, "test": 30},
         "dense_parameters": int(made.compute * 1e5),
         "sparse_parameters": 1000,
         "forward_flops_per_example": int(made.compute * 1e6 / 3),

@@ -300,3 +300,17 @@ def test_the_origin_belongs_to_the_formula_of_a_law_without_a_constant(form, ori
         "log-linear": lambda: values["c"] + values["b"] * np.log(x),
     }[form]()
     np.testing.assert_allclose(fit.origin + by_formula, fit.predict(x), rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["saturating", "log-linear"])
+def test_a_fitted_constant_keeps_to_the_known_floor(form):
+    x = np.geomspace(1, 100, 6)
+    y = 0.3 + 0.1 * x**-0.2
+    free = fit_series(curve("s", x, y), form, draws=200)
+    bound = fit_series(curve("s", x, y, floor=0.35), form, draws=200)
+    if form == "saturating":
+        assert free.parameters["E"].value == pytest.approx(0.3)
+        assert bound.parameters["E"].value == pytest.approx(0.35)
+        assert bound.draws[:, list(bound.parameters).index("E")].min() >= 0.35
+    else:  # its constant is no limit
+        np.testing.assert_allclose(bound.predict(x), free.predict(x))

@@ -25,10 +25,12 @@ from wukong_jax.config.run import DataConfig, RunConfig, TrainConfig
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema
 from wukong_jax.errors import ConfigError
 from wukong_jax.models.registry import OF_SEQUENCES, REGISTRY
+from wukong_jax.scaling import ladder
 from wukong_jax.scaling.flops import describe_cost
-from wukong_jax.scaling.ladder import flops_per_example, pf_days, rung, smallest_rung, training_flops_of
+from wukong_jax.scaling.ladder import flops_per_example, over_budgets, pf_days, rung, smallest_rung, training_flops_of
 from wukong_jax.scaling.memory import step_memory
 from wukong_jax.scaling.schedules import shapes
+from wukong_jax.scaling.sweep import points_of
 
 MLP = MLPConfig((64, 64), dropout=0.1)
 NORMED = MLPConfig((64,), batch_norm=True)
@@ -264,3 +266,21 @@ def test_pf_days():
     for bad in ((0, 1e9), (1, 0), (float("nan"), 1), (1, float("inf"))):
         with pytest.raises(ConfigError, match="expected a number above 0"):
             flops_per_example(*bad)
+
+
+def test_a_sweep_runs_over_budgets_cheap_ones_first():
+    points = points_of("ladder", {"Wukong": base(MODELS["wukong"]), "DLRM": base(MODELS["dlrm"])})
+    found = over_budgets(points, (1, 3))
+    assert [(point.series, dict(point.varied)) for point in found] == [
+        (series, {"budget_mflop": budget}) for budget in (1, 3) for series in ("Wukong", "DLRM")
+    ]
+    assert [point.config for point in found[:2]] == [rung(point.config, 1e6) for point in points]
+
+
+def test_a_sweep_takes_no_budget_that_does_not_fit_the_machine(monkeypatch):
+    points = points_of("ladder", {"DLRM": base(MODELS["dlrm"])})
+    needed = memory(rung(points[0].config, 3e6))
+    monkeypatch.setattr(ladder, "machine_memory", lambda: needed - 1)
+    with pytest.raises(ConfigError, match=r"DLRM, seed 0, budget of 3 MFLOP: memory: .* what would fit"):
+        over_budgets(points, (1, 3))
+    assert len(over_budgets(points, (1, 3), memory_bytes=needed)) == 2

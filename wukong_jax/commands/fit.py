@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wukong_jax.scaling.fit import Fitted
     from wukong_jax.scaling.points import Points
     from wukong_jax.scaling.read_points import Source
+    from wukong_jax.scaling.run_noise import RunNoise
     from wukong_jax.scaling.saturation import Saturation
     from wukong_jax.scaling.selection import Comparison
 
@@ -181,7 +182,7 @@ class Curves(NamedTuple):
         """All of it for JSON."""
         return {
             "series": [_comparison_plain(comparison) for comparison in self.comparisons],
-            "saturation": [one._asdict() | {"state": one.state} for one in self.ranking],
+            "saturation": [_saturation_plain(one) for one in self.ranking],
             "not_fitted": self.refused,
         }
 
@@ -193,6 +194,12 @@ class Curves(NamedTuple):
             print_comparison(comparison, console)
         print_refused(self.refused, console)
         print_ranking(self.ranking, console)
+
+
+def _saturation_plain(found: "Saturation") -> dict[str, Any]:
+    noise = found.noise
+    known = {"deviation": noise.deviation.tolist(), "freedom": noise.freedom.tolist(), "shared": noise.shared}
+    return found._asdict() | {"state": found.state, "noise": known}
 
 
 def fit_curves(options: FitOptions, source: "Source") -> Curves:
@@ -215,23 +222,23 @@ def fit_curves(options: FitOptions, source: "Source") -> Curves:
             refused[points.series] = str(error)
             continue
         comparisons.append(comparison)
-        deviation = deviation_of(options, points, comparison)
-        found.append(saturation(points, deviation, source.exploded(points.series)))
+        found.append(saturation(points, noise_of(options, points, comparison), source.exploded(points.series)))
     if not comparisons:
         raise DataError("; ".join(refused.values()))
     return Curves(comparisons, rank(found), refused)
 
 
-def deviation_of(options: FitOptions, points: "Points", comparison: "Comparison") -> float:
-    """Standard deviation of one run: as given, else as the runs show it."""
+def noise_of(options: FitOptions, points: "Points", comparison: "Comparison") -> "RunNoise":
+    """The noise of one run: as given, else as the runs show it."""
+    from wukong_jax.scaling.run_noise import given_noise
     from wukong_jax.scaling.saturation import deviation_of_threshold
-    from wukong_jax.scaling.selection import compare_forms, run_deviation
+    from wukong_jax.scaling.selection import compare_forms, run_noise
 
     if options.significant is not None:
-        return deviation_of_threshold(options.significant)
+        return given_noise(deviation_of_threshold(options.significant), len(set(points.x.tolist())))
     if options.forms:  # the misfit of a form that was asked for is no noise
         comparison = compare_forms(points, None, loss=options.loss, draws=options.draws, level=options.level)
-    return run_deviation(points, comparison)
+    return run_noise(points, comparison)
 
 
 class Joint(NamedTuple):

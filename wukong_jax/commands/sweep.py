@@ -63,8 +63,9 @@ def main(arguments: Sequence[str]) -> int:
         check_not_negative("--calibrate", options.calibrate)
         if not options.dry_run:
             raise ConfigError("--calibrate: only a --dry-run times steps; add it, or leave --calibrate out")
-    if options.runs.exists() and not options.runs.is_dir():
-        raise ConfigError(f"--runs: {options.runs} is a file, expected a folder or a name that is free")
+    for name, folder in (("runs", options.runs), ("records", options.records)):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise ConfigError(f"--{name}: {folder} is a file, expected a folder or a name that is free")
     sweep = load_sweep(options.sweep, options.source)
     import jax
     import rich.console

@@ -135,8 +135,12 @@ def check_bootstrap(draws: int, level: float) -> None:
 
 
 def known_part(law: Law, points: Points) -> float:
-    """The constant of a law that fits none: the floor, or the origin."""
-    return points.floor if law.from_floor and points.floor is not None else points.origin
+    """The constant of a law that fits none, and the least that one may fit: the floor where it is known, or the origin.
+
+    A power law without a constant falls to the origin whatever the floor is: that is what it says.
+    """
+    bounded = law.from_floor or law.has_constant
+    return points.floor if bounded and points.floor is not None else points.origin
 
 
 class Problem:
@@ -145,7 +149,7 @@ class Problem:
     def __init__(self, points: Points, law: Law, loss: Loss) -> None:
         self.points, self.law, self.loss = points, law, loss
         self.model: Separable = law.separable(points.inputs)
-        self.known = points.origin if law.has_constant else known_part(law, points)
+        self.known = known_part(law, points)
         self.targets = points.y - self.known
         self.noise = choose_noise(points.groups, robust=loss == "huber")
         self.squares: Solver = least_squares(self.model.nonnegative)
@@ -176,7 +180,7 @@ class Problem:
 
     def natural(self, solution: Solution) -> Float[np.ndarray, "problems parameters"]:
         """The law's own parameters of each solution."""
-        return self.law.natural(self.points.inputs, solution.nonlinear, solution.linear, self.points.origin)
+        return self.law.natural(self.points.inputs, solution.nonlinear, solution.linear, self.known)
 
     def redraw(self, solution: Solution, size: int, rng: np.random.Generator) -> Float[np.ndarray, "size points"]:
         """Sets of targets drawn from the first solution and its noise."""

@@ -9,7 +9,7 @@ from wukong_jax.scaling.allocation import Allocation
 from wukong_jax.scaling.bootstrap import Interval
 from wukong_jax.scaling.fit import Fitted
 from wukong_jax.scaling.read_points import Source
-from wukong_jax.scaling.saturation import Saturation
+from wukong_jax.scaling.saturation import STATES, Saturation
 from wukong_jax.scaling.selection import Comparison
 
 
@@ -67,7 +67,7 @@ def _remark(fit: Fitted, parameter: str) -> str:
 def print_ranking(found: Sequence[Saturation], console: rich.console.Console) -> None:
     """The series by the compute up to which they improved."""
     table = rich.table.Table(
-        title="Saturation: series by the x up to which they improved; open: no gain proven beyond, yet lowest last",
+        title=f"Saturation: series by the x up to which they improved by more than their noise. {STATES}",
         title_justify="left",
     )
     for heading in ("series", "improved to", "best at", "largest", "exploded", "state", "tail per 4x, 95%"):

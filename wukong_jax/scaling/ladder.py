@@ -9,7 +9,7 @@ stay those of the base; so do the number of hidden layers of its MLPs, their dro
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from wukong_jax.config.checks import check_positive
 from wukong_jax.config.models import ModelConfig
@@ -19,7 +19,10 @@ from wukong_jax.scaling.closed_form import forward_flops
 from wukong_jax.scaling.flops import TRAINING_FACTOR, Cost, describe_cost
 from wukong_jax.scaling.memory import Memory, step_memory
 from wukong_jax.scaling.schedules import Shape, shapes
+from wukong_jax.scaling.sweep import Point, Points
+from wukong_jax.scaling.sweep_processes import machine_memory
 
+MFLOP = 1e6
 PF_DAY = 8.64e19
 """FLOPs of a PFLOP/s for a day: 10^15 x 86,400."""
 TOLERANCE = 0.10
@@ -56,6 +59,26 @@ def rung(base: RunConfig, training_flops: int | float, *, memory_bytes: int | No
         if memory.total > memory_bytes:
             raise ConfigError(_what_would_fit(base, cost, memory, training_flops, memory_bytes))
     return config
+
+
+def over_budgets(points: Sequence[Point], mflop: Sequence[int | float], *, memory_bytes: int | None = None) -> Points:
+    """Every point's model at each budget in training MFLOP per example, cheap ones first: `varied["budget_mflop"]`.
+
+        over_budgets(points_of("ladder", {"Wukong": wukong, "DLRM": dlrm}), (0.3, 1, 3))
+        over_budgets(points, [flops_per_example(pf_days=0.01, examples=4e7) / 1e6])
+
+    Raises `ConfigError` as `rung` does, with this machine's memory unless another is given.
+    """
+    limit = machine_memory() if memory_bytes is None else memory_bytes
+    found = []
+    for budget, point in itertools.product(mflop, points):
+        try:
+            config = rung(point.config, budget * MFLOP, memory_bytes=limit)
+        except ConfigError as error:
+            raise ConfigError(f"{point}, budget of {budget:g} MFLOP: {error}") from error
+        varied = {**point.varied, "budget_mflop": budget}
+        found.append(dataclasses.replace(point, varied=varied, config=config))
+    return tuple(found)
 
 
 def smallest_rung(base: RunConfig) -> RunConfig:

@@ -27,7 +27,7 @@ class Term(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """A form of a law: the sum of its terms; powers have coefficients >= 0 and the constant is at least the origin."""
+    """The sum of its terms; powers have coefficients >= 0, the constant is at least the origin, or the known floor."""
 
     name: str
     formula: str

@@ -13,7 +13,7 @@ RELATIVE_ORIGIN = -100.0
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """Runs of one series; the metric is one that gets better as it falls.
+    """Runs of one series, those of equal inputs taken for repetitions; the metric gets better as it falls.
 
     Raises `DataError` where an input is not positive, a value is not finite or not above the origin.
     """
@@ -22,8 +22,6 @@ class Points:
     inputs: Float[np.ndarray, "variables points"]
     """Compute per example; for a joint law also the examples trained on, in this order."""
     y: Float[np.ndarray, "points"]
-    seeds: Int[np.ndarray, "points"] | None = None
-    """Seeds of the runs, for the reader; runs of equal inputs are taken for repetitions."""
     origin: float = 0.0
     """Value of the metric for a LogLoss of zero: 0, or -100 for relative LogLoss in percent."""
     floor: float | None = None
@@ -53,8 +51,7 @@ class Points:
 
     def subset(self, kept: np.ndarray) -> "Points":
         """The runs that a mask keeps."""
-        seeds = None if self.seeds is None else self.seeds[kept]
-        return dataclasses.replace(self, inputs=self.inputs[:, kept], y=self.y[kept], seeds=seeds)
+        return dataclasses.replace(self, inputs=self.inputs[:, kept], y=self.y[kept])
 
 
 def curve(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MFLOP = 1e6
 RECORD_INPUTS = {"compute": "training MFLOP/example", "examples": "examples", "parameters": "dense parameters"}
 NO_VALUE = ("", "nan", "none", "null", "exploded")
+EXPLODED_NE = 2.0
+"""A LogLoss of twice the base rate's is no value of a trained model."""
 
 
 class LeftOut(NamedTuple):
@@ -35,7 +37,8 @@ class Row(NamedTuple):
     series: str
     inputs: tuple[float, ...]
     y: float
-    seed: int
+    seed: int | None
+    """None where the source does not tell."""
     reason: str
     exploded: bool
     floor: float | None = None
@@ -75,6 +78,8 @@ def read_table(
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"table {path} cannot be read ({error}); expected a CSV file with a heading") from error
     options = {"--x": inputs[0], "--y": y, "--series": series} | ({"--seed": seed} if seed else {})
+    if len({y, *inputs}) <= len(inputs):
+        raise ConfigError(f"--y: received {y}, which is an input too; choose the column of the metric")
     for option, name in [*options.items(), *(("--examples", name) for name in inputs[1:])]:
         if name not in columns:
             raise DataError(f"table {path}: no column {name!r} ({option}); its columns: {', '.join(columns) or 'none'}")
@@ -94,7 +99,7 @@ def read_table(
                 (line[series] or "").strip(),
                 tuple(_number(where, name, line[name]) for name in inputs),
                 math.nan if empty else _number(where, y, line[y]),
-                int(_number(where, seed, line[seed])) if seed else 0,
+                _whole(where, seed, line[seed]) if seed else None,
                 remark or f"no value in {y}",
                 empty and (bool(text) or "explode" in remark.lower() or "diverge" in remark.lower()),
                 floor,
@@ -159,15 +164,24 @@ def _row(run: "RecordedRun", inputs: Sequence[str], metric: str, floor: float | 
         raise DataError(f"records {run.path}: no key 'series', expected a record of a sweep; move the file away")
     values = {
         "compute": record["training_flops_per_example"] / MFLOP,
-        "examples": float(record.get("steps", math.nan) * run.config.train.batch_size),
+        "examples": float(record.get("best_step", record.get("steps", math.nan)) * run.config.train.batch_size),
         "parameters": float(record["dense_parameters"]),
     }
     metrics: Mapping[str, Any] = (record.get("results") or {}).get("test") or {}
     if metrics and metric not in metrics:
         raise DataError(f"records {run.path}: no test metric {metric!r}; its metrics: {', '.join(sorted(metrics))}")
     value = metrics.get(metric)
+    entropy = metrics.get(metric.replace("logloss", "ne", 1))
+    rows = (record.get("examples") or {}).get("train", math.inf)
+    if "examples" in inputs and values["examples"] > rows:
+        raise DataError(
+            f"records {run.path}: its score is that of step {record['best_step']}, after {values['examples']:,.0f} "
+            f"examples of a split of {rows:,}; a law in examples takes runs of one pass at most"
+        )
     best = best_possible(record, metric)
     reason = record.get("failed") or ("the metric is not finite: it exploded" if metrics else "no test metrics")
+    if value is not None and entropy is not None and not entropy <= EXPLODED_NE:
+        value, reason = None, f"the {metric} {value:.4g} is {entropy:.3g} times the base rate's: it exploded"
     return Row(
         record["series"],
         tuple(float(values[name]) for name in inputs),
@@ -195,12 +209,31 @@ def _collect(where: str, rows: Iterable[Row], origin: float) -> Source:
         floors = {row.floor for row in kept}
         # where runs are of different data, no one value is the best possible
         floor = floors.pop() if len(floors) == 1 else None
+        _check_seeds(where, kept)
         inputs = np.array([row.inputs for row in kept]).T
-        seeds = np.array([row.seed for row in kept])
-        points.append(Points(series, inputs, np.array([row.y for row in kept]), seeds, origin, floor))
+        points.append(Points(series, inputs, np.array([row.y for row in kept]), origin=origin, floor=floor))
     if not points:
         raise DataError(f"{where}: no run has a value, so there is nothing to fit")
     return Source(tuple(points), tuple(left_out))
+
+
+def _check_seeds(where: str, rows: Sequence[Row]) -> None:
+    """Runs of equal inputs are taken for repetitions; those of one seed differ in something else."""
+    known: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        if row.seed is not None and known.setdefault((row.seed, *row.inputs), row) is not row:
+            at = ", ".join(f"{value:g}" for value in row.inputs)
+            raise DataError(
+                f"{where}: series {row.series!r} has two runs at {at} with seed {row.seed}: they differ in more than "
+                "the seed, and a law would take them for repetitions; give them series, studies or tables of their own"
+            )
+
+
+def _whole(where: str, column: str, text: str | None) -> int:
+    value = _number(where, column, text)
+    if value != int(value):
+        raise DataError(f"{where}: {column} is {text!r}, expected a whole number")
+    return int(value)
 
 
 def _number(where: str, column: str, text: str | None) -> float:

@@ -8,6 +8,8 @@ from wukong_jax.scaling.page_table import Table
 from wukong_jax.scaling.read_points import MFLOP
 from wukong_jax.scaling.report_laws import CurveLaws, JointLaws
 from wukong_jax.scaling.report_tables import PETA
+from wukong_jax.scaling.run_noise import RunNoise
+from wukong_jax.scaling.saturation import STATES
 
 
 def laws_table(laws: CurveLaws) -> Table:
@@ -37,14 +39,20 @@ def ranking_table(laws: CurveLaws) -> Table:
         exploded = "-" if one.exploded_x is None else f"{one.exploded_x:.4g}"
         sizes = [f"{value:.4g}" for value in (one.reach, one.best_x, one.largest_x)]
         rows.append(
-            (str(place), one.series, *sizes, exploded, one.state, f"{one.deviation:.2g}", interval_text(one.tail_gain))
+            (str(place), one.series, *sizes, exploded, one.state, noise_text(one.noise), interval_text(one.tail_gain))
         )
-    headings = ("rank", "series", "improved up to", "best at", "largest", "diverged beyond it at", "state", "noise")
+    headings = ("rank", "series", "improved up to", "best at", "largest", "diverged at", "state", "noise")
     title = (
-        "Saturation: series by the MFLOP/example up to which they improved by more than the noise of their runs; open: "
-        "no gain proven beyond, but the largest is lowest and the upper half falls"
+        "Saturation: series by the MFLOP/example up to which they improved by more than the noise of their runs, one "
+        f"deviation or the least and the largest of the sizes. {STATES}"
     )
     return Table(title, (*headings, "change per 4 × over the upper half"), tuple(rows))
+
+
+def noise_text(noise: RunNoise) -> str:
+    """The deviation, or where sizes differ in it, the least and the largest."""
+    least, most = noise.deviation.min(), noise.deviation.max()
+    return f"{most:.2g}" if noise.shared else f"{least:.2g} to {most:.2g}"
 
 
 def joint_table(laws: JointLaws) -> Table:

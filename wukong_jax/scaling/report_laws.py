@@ -14,7 +14,7 @@ from wukong_jax.scaling.points import Points
 from wukong_jax.scaling.read_points import read_records
 from wukong_jax.scaling.report_data import series_order
 from wukong_jax.scaling.saturation import Saturation, rank, saturation
-from wukong_jax.scaling.selection import Comparison, compare_forms, run_deviation
+from wukong_jax.scaling.selection import Comparison, compare_forms, run_noise
 
 BEYOND = 10.0
 """The largest total of compute that is divided, over the largest that was spent on a run."""
@@ -60,7 +60,7 @@ def curve_laws(folder: pathlib.Path, metric: str) -> CurveLaws:
             refused[points.series] = str(error)
             continue
         comparisons.append(comparison)
-        found.append(saturation(points, run_deviation(points, comparison), source.exploded(points.series)))
+        found.append(saturation(points, run_noise(points, comparison), source.exploded(points.series)))
     return CurveLaws(tuple(comparisons), tuple(rank(found)), refused)
 
 

@@ -10,7 +10,8 @@ from wukong_jax.errors import DataError
 from wukong_jax.scaling.bootstrap import Noise, redraw
 from wukong_jax.scaling.fit import Fitted, Loss, Problem, fit_series
 from wukong_jax.scaling.laws import KNOWN_FLOOR, LAWS
-from wukong_jax.scaling.points import Points, seed_deviation
+from wukong_jax.scaling.points import Points
+from wukong_jax.scaling.run_noise import RunNoise, given_noise, noise_of_seeds
 
 FORMS = ("power", "saturating", "log-linear")
 SIMULATIONS = 500
@@ -23,7 +24,7 @@ class Rival(NamedTuple):
     p_value: float
     """How often data drawn from this form's fit favour the best form as clearly as the points do."""
     told_apart: bool
-    """Whether that is rarer than 1 - level: the points then speak against this form."""
+    """Whether that is rarer than (1 - level) / number of rivals: the points then speak against this form."""
 
 
 class Comparison(NamedTuple):
@@ -82,7 +83,8 @@ def compare_forms(
     best = min(fits, key=_predicts)
     others = [fit for fit in fits if fit is not best]
     tested = [(fit.law.name, favours(best, fit, np.random.default_rng(seed))) for fit in others]
-    rivals = tuple(Rival(form, p_value, p_value < 1 - level) for form, p_value in tested)
+    # the best was chosen among them: at 1 - level each, one of several true forms would be spoken against too often
+    rivals = tuple(Rival(form, p_value, p_value < (1 - level) / len(tested)) for form, p_value in tested)
     return Comparison(points.series, tuple(fits), best.law.name, rivals, skipped)
 
 
@@ -115,10 +117,12 @@ def _predicts(fit: Fitted) -> tuple[bool, float, int]:
     return bool(np.isnan(error)), error, list(LAWS).index(fit.law.name)
 
 
-def run_deviation(points: Points, comparison: Comparison) -> float:
-    """Standard deviation of one run, from the seeds, else from the best form's residuals."""
-    by_seeds = None if points.seeds is None else seed_deviation(points)
+def run_noise(points: Points, comparison: Comparison) -> RunNoise:
+    """The noise of one run at each x: from repeated runs, else from the best form's residuals."""
+    sizes, groups = np.unique(points.x, return_inverse=True)
+    by_seeds = noise_of_seeds(points.y, groups)
     if by_seeds is not None:
         return by_seeds
     best = comparison.fit(comparison.best)
-    return best.diagnostics.rmse * math.sqrt(len(points.y) / (len(points.y) - len(best.parameters)))
+    spare = len(points.y) - len(best.parameters)
+    return given_noise(best.diagnostics.rmse * math.sqrt(len(points.y) / spare), len(sizes), spare)

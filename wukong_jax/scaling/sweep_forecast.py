@@ -5,13 +5,14 @@ import heapq
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wukong_jax.config.codec import to_plain
 from wukong_jax.config.run import RunConfig
 from wukong_jax.config.sequences import SequencesConfig
 from wukong_jax.data.schema import DatasetSchema
+from wukong_jax.data.store import Split
 from wukong_jax.errors import DataError
 from wukong_jax.scaling.memory import step_memory
 from wukong_jax.scaling.sweep import examples_of
@@ -19,7 +20,7 @@ from wukong_jax.scaling.sweep_display import duration
 from wukong_jax.scaling.sweep_plan import PlannedRun, step_key
 from wukong_jax.scaling.sweep_processes import machine_memory, start_worker
 from wukong_jax.scaling.sweep_records import Known
-from wukong_jax.scaling.sweep_runner import POLL_SECONDS, Places
+from wukong_jax.scaling.sweep_runner import POLL_SECONDS, Places, check_steps
 from wukong_jax.scaling.sweep_timing import Timing, interpolate, measuring_order
 from wukong_jax.training.data import data_path, open_data
 from wukong_jax.training.record import read_records
@@ -63,20 +64,22 @@ class Forecast:
 
 
 def forecasts(runs: Sequence[PlannedRun], known: Known, places: Places, measured: Measured) -> list[Forecast]:
-    """Each run with its state, and what is left of it to do."""
+    """Each run with its state, and what is left of it; raises `ConfigError` for more steps than its store has."""
     timings = interpolate(runs, measured.timings)
-    rows: dict[tuple[pathlib.Path, SequencesConfig | None, DatasetSchema], dict[str, int]] = {}
+    stores: dict[tuple[pathlib.Path, SequencesConfig | None, DatasetSchema], Mapping[str, Split]] = {}
     found = []
     for run in runs:
         path = data_path(run.config)
         data = path, run.config.sequences, run.config.batch_schema
-        if data not in rows:
-            splits = open_data(run.config, path, verify=False).splits if path.exists() else {}
-            rows[data] = {name: split.rows for name, split in splits.items()}
-        examples = examples_of(run.config, rows[data].get("train"))
+        if data not in stores:
+            stores[data] = open_data(run.config, path, verify=False).splits if path.exists() else {}
+        rows = {name: split.rows for name, split in stores[data].items()}
+        examples = examples_of(run.config, rows.get("train"))
         state, done = _state(run, known, places, examples)
+        if state == "missing" and stores[data]:
+            check_steps(run, stores[data]["train"], path)
         memory = step_memory(run.config, run.cost, measured.platform).total
-        seconds = _seconds(run.config, (examples or 0) - done, rows[data], timings.get(step_key(run.config)))
+        seconds = _seconds(run.config, (examples or 0) - done, rows, timings.get(step_key(run.config)))
         over = state.startswith(("recorded", "diverged", "finished"))
         left = 0.0 if over else None if examples is None else seconds
         found.append(Forecast(run, state, examples, done, memory, left))

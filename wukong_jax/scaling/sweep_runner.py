@@ -19,6 +19,7 @@ import rich.console
 from wukong_jax.comparison.records import record_path
 from wukong_jax.config.codec import to_plain
 from wukong_jax.data.pipeline import steps_per_epoch
+from wukong_jax.data.store import Split
 from wukong_jax.errors import BusyError, ConfigError
 from wukong_jax.scaling.sweep_plan import PlannedRun
 from wukong_jax.scaling.sweep_processes import Worker, start_worker
@@ -90,14 +91,19 @@ def prepare_data(runs: Sequence[PlannedRun], console: rich.console.Console) -> N
             check_validation(config, stores[data])
         except ConfigError as error:
             raise ConfigError(f"{run.point}: {error}") from error
-        split, train = stores[data].split("train"), run.config.train
-        steps = config.epochs * steps_per_epoch(split, train.batch_size)
-        if (train.max_steps or 1) > steps:
-            raise ConfigError(
-                f"{run.point}: train.max_steps {train.max_steps} in batches of {train.batch_size}, but train.epochs "
-                f"{config.epochs} of the {split.rows:,} training rows of {path} are {steps} steps; make a larger "
-                "store, or take fewer examples"
-            )
+        check_steps(run, stores[data].split("train"), path)
+
+
+def check_steps(run: PlannedRun, split: Split, path: pathlib.Path) -> None:
+    """Raise `ConfigError` where a run is to take more steps than its epochs of the training split have."""
+    train, epochs = run.config.train, run.config.epochs
+    steps = epochs * steps_per_epoch(split, train.batch_size)
+    if (train.max_steps or 1) > steps:
+        raise ConfigError(
+            f"{run.point}: train.max_steps {train.max_steps} in batches of {train.batch_size}, but train.epochs "
+            f"{epochs} of the {split.rows:,} training rows of {path} are {steps} steps; make a larger store, or take "
+            "fewer examples"
+        )
 
 
 def statuses_of(runs: Sequence[PlannedRun], known: Known) -> list[Status]:
