@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.performance_law.made_runs import log_linear, quadratic, runs_of
+from tests.performance_law.made_runs import log_linear, pooled, quadratic, runs_of
 from wukong_jax.errors import ConfigError, DataError
 from wukong_jax.performance_law.comparison import compare, favours, reasons
 from wukong_jax.performance_law.fit import fit
@@ -22,6 +22,18 @@ def test_a_bent_grid_speaks_against_straight_lines_and_knows_no_interaction():
     assert "cannot tell it from quadratic-interaction" in found.verdict
     assert "speak against log-linear" in found.verdict
     assert found.fit("log-linear").form.name == "log-linear"
+
+
+def test_a_panel_of_one_run_does_not_make_the_worst_form_the_best():
+    runs = pooled(quadratic, noise=0.003)
+    some = runs.subset((runs.panel == 0) | (np.arange(len(runs.y)) == 12))
+    found = compare(dataclasses.replace(some, panels=runs.panels[:2]), LINEAR, draws=200)
+    assert all(np.isnan(fit.quality.loo_rmse) for fit in found.fits)
+    assert found.best == "quadratic"
+    assert "left-out points best" not in found.verdict
+    assert (
+        "quadratic has the largest adjusted R2 (left-out points could not be predicted by every form)" in found.verdict
+    )
 
 
 def test_an_interaction_is_found():

@@ -112,7 +112,8 @@ def test_the_data_term_is_there_only_where_data_vary_within_a_panel():
         ("released", 1.0, "one layer whatever the runs say"),
         ("released", -0.5, "expected a positive number"),
         ("performance-law", 0.0, "would bend nothing"),
-        ("performance-law", np.nan, "expected a finite number"),
+        ("performance-law", np.nan, "expected a number from 1e-6 to 1e6"),
+        ("performance-law", 1e300, "expected a number from 1e-6 to 1e6"),
     ],
 )
 def test_a_p1_without_sense_is_refused(form, p1, message):

@@ -27,7 +27,8 @@ def test_a_metric_named_for_a_loss_falls(metric, falling):
         ("HR@10", 0.1, 0.3, (0, 1)),
         ("valid.ndcg@10", 0.0, 1.0, (0, 1)),
         ("gauc", 0.5, 0.9, (0, 1)),
-        ("hr10", 10.0, 30.0, (-math.inf, math.inf)),  # percent
+        ("hr10", 10.0, 30.0, (0, 100)),  # percent
+        ("hr10", -0.1, 0.3, (-math.inf, math.inf)),
         ("loss", 0.1, 9.0, (0, math.inf)),
         ("loss", -3.0, 9.0, (-math.inf, math.inf)),
         ("revenue", 0.1, 0.3, (-math.inf, math.inf)),

@@ -92,7 +92,8 @@ def test_where_the_choice_is_certain_no_run_is_worth_making():
     found = next_run(search, LAYERS, DIMS, NOISE)
     assert np.all(found.expected >= 0)
     assert not found.worthwhile
-    assert next_run(search, LAYERS, DIMS, NOISE, target="interval").worthwhile
+    assert not next_run(search, LAYERS, DIMS, NOISE, target="interval").worthwhile
+    assert next_run(Search(first_law()), LAYERS, DIMS, NOISE, target="interval").worthwhile
     assert next_run(Search(first_law()), LAYERS, DIMS, NOISE).worthwhile
 
 

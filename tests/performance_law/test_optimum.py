@@ -272,3 +272,25 @@ def test_intervals_cover_the_planted_optimum():
 def test_wrong_settings_are_named(name, value):
     with pytest.raises(ConfigError, match=f"--{name}: received"):
         optimum(Search(certain(RUNS, "quadratic", peak(17.8, 51.7))), **{name: value})
+
+
+def with_data():
+    """The planted metric grows by .03 ln D'; every size has its own D' of two in turn."""
+    runs = grid_runs()
+    data = np.where(np.arange(len(runs.y)) % 2 == 0, 1e4, 3e5)
+    return dataclasses.replace(runs, data=data, y=runs.y + 0.03 * np.log(data))
+
+
+@pytest.mark.parametrize(("data", "measured"), [(1e4, True), (3e5, True), (3e6, False)])
+def test_the_gain_over_a_measured_size_is_at_the_same_data(data, measured):
+    law = fit(with_data(), "quadratic", draws=200)
+    search = Search(law, 0, data)
+    promise = optimum(search).promise
+    assert promise.same_data == measured
+    assert promise.gain_by_law.value < 0.03
+    if measured:
+        assert promise.gain.value < 0.05, "thirty times the data are worth .1"
+    else:
+        assert "only the law's own value there can be compared" in promise.text
+    inside = search.measured.within(np.array([8.0]), np.array([50.0]))
+    assert inside.tolist() == [measured]

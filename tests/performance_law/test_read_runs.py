@@ -91,8 +91,18 @@ def test_a_bad_table_names_line_and_column(table, old, new, options, message):
 def test_repetitions_of_other_seeds_or_panels_and_runs_made_anew_are_taken(table):
     text = TABLE + "ml,100,4,25,0.27,1e6,5\nml,200,8,25,0.3,1e6,1\nml,200,4,25,0.26,2e6,0\n"
     assert len(read_runs(table(text), "hr10", panel=["len"], seed="seed").y) == 6
-    without_seeds = read_runs(table(text + "ml,100,4,25,0.27,1e6,5\n"), "hr10", panel=["len"])
-    assert len(without_seeds.y) == 7
+
+
+def test_a_column_seed_is_read_without_being_named(table):
+    text = TABLE + "ml,100,4,25,0.27,1e6,5\nml,100,4,25,0.27,1e6,5\n"
+    with pytest.raises(DataError, match=r"two of one size .* and one seed, 5"):
+        read_runs(table(text), "hr10", panel=["len"])
+
+
+@pytest.mark.parametrize("value", ["-0.1", "100.5"])
+def test_a_share_that_is_none_is_named_with_its_line(table, value):
+    with pytest.raises(DataError, match=rf"line \d+: hr10 is {value}, expected a share"):
+        read_runs(table(TABLE + f"ml,100,4,25,{value},1e6,5\n"), "hr10", panel=["len"])
 
 
 @pytest.mark.parametrize(

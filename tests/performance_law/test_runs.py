@@ -69,3 +69,16 @@ def test_one_panel_is_taken_by_name_or_number():
     for wrong in ("d", 3, -1):
         with pytest.raises(ConfigError, match=f"expected one of {', '.join(map(repr, PANELS))}"):
             runs.only(wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": np.full(24, 1e300)}, "layers: received 1e\\+300, expected at most 1e\\+09"),
+        ({"y": np.full(24, 1e299)}, "hr10: the largest value is 1e\\+299 in size"),
+        ({"y": np.full(24, 1e-201)}, "hr10: the largest value is 1e-201 in size"),
+    ],
+)
+def test_numbers_that_leave_what_floats_hold_are_refused(changes, message):
+    with pytest.raises(DataError, match=message):
+        dataclasses.replace(runs_of(log_linear), **changes)

@@ -17,6 +17,7 @@ from wukong_jax.training.record import write_records
 FLOOR = 0.4
 SIZES = tuple(float(size) for size in np.geomspace(0.3, 100, 7).round(3))
 BATCH = 16
+ROWS = 10_000_000
 STORE = pathlib.Path("store")
 
 
@@ -70,7 +71,7 @@ def record_of(made):
         "device": "cpu",
         "platform": "cpu",
         "devices": 1,
-        "examples": {"train": 10_000_000, "valid": 25, "test": 30},
+        "examples": {"train": ROWS, "valid": 25, "test": 30},
         "dense_parameters": int(made.compute * 1e5),
         "sparse_parameters": 1000,
         "forward_flops_per_example": int(made.compute * 1e6 / 3),

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.scaling.report_made import BATCH, Made, write_made
+from tests.scaling.report_made import BATCH, ROWS, Made, write_made
 from wukong_jax.scaling.report import make_report
 
-AN_EPOCH = 70 / BATCH
+AN_EPOCH = ROWS / BATCH
 TURNS = {("Wukong", 1.0): 6, ("Wukong", 10.0): 3, ("DLRM", 1.0): 2}
 EPOCHS = 8
 

@@ -63,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
     from wukong_jax.performance_law.data_quality import data_quality
     from wukong_jax.performance_law.quality_display import print_quality
 
+    if options.json is not None and options.json.is_dir():
+        raise ConfigError(f"--json: {options.json} is a folder, expected the name of a JSON file")
     read = load(options)
     sequences = read.sequences.by_start()
     if options.last is not None:

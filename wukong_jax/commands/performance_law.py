@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wukong_jax.performance_law.runs import Runs
 
 PROGRAM = "python -m wukong_jax performance-law"
-SIZE = re.compile(r"(\d+)x(\d+)")
+SIZE = re.compile(r"(\d{1,9})x(\d{1,9})")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -346,7 +346,8 @@ def _findings(options: SearchOptions) -> "Findings":
     budgets = _budgets(options)
     comparison, law, panel = _chosen(options)
     search = Search(law, panel, options.at_data)
-    lattice = search.measured.lattice(options.layers_range, options.dim_range, options.dim_multiple)
+    multiple = options.dim_multiple or (2 if options.backbone == "llama" else None)  # its rotary pairs halve a head
+    lattice = search.measured.lattice(options.layers_range, options.dim_range, multiple)
     questions: dict[str, list[Budget]] = {"overall": []}
     questions |= {f"{one.name} at most {one.limit:,.6g}": [one] for one in budgets}
     if len(budgets) > 1:
@@ -387,7 +388,7 @@ def _budgets(options: SearchOptions) -> "list[Budget]":
         found.append(Budget("parameters without the item table", options.budget_parameters, cost))
     if options.budget_total is not None:
         if options.items is None:
-            raise ConfigError("--budget-total: counts the item table, (items + 1) d; give --items")
+            raise ConfigError("--budget-total: counts the item table, items x d; give --items")
         cost = total_parameters(backbone, options.length, options.items)
         found.append(Budget("parameters with the item table", options.budget_total, cost))
     if options.budget_flops is not None:

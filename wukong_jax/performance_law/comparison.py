@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
 
     fits: tuple[Fitted, ...]
     best: str
-    """The form with the smallest leave-one-out error."""
+    """The form with the smallest leave-one-out error; where not all forms have one, with the largest adjusted R2."""
     best_held_out: str | None
     """The form that predicts the large runs best from the small; None where none could be tested."""
     rivals: tuple[Rival, ...]
@@ -50,6 +50,8 @@ class Comparison(NamedTuple):
         alike = [rival.form for rival in self.rivals if not rival.told_apart]
         worse = [rival.form for rival in self.rivals if rival.told_apart]
         parts = [f"{self.best} predicts left-out points best"]
+        if not _all_left_out(self.fits):
+            parts = [f"{self.best} has the largest adjusted R2 (left-out points could not be predicted by every form)"]
         if alike:
             parts.append(f"the runs cannot tell it from {' and '.join(alike)}")
         if worse:
@@ -97,7 +99,7 @@ def compare(
             skipped[form] = str(error)
     if not fits:
         raise DataError("; ".join(reasons(skipped)))
-    best = min(fits, key=_left_out_error)
+    best = min(fits, key=_left_out_error) if _all_left_out(fits) else max(fits, key=_adjusted)
     tested = [fit for fit in fits if fit.quality.held_out is not None]
     if announce is not None and len(fits) > 1:
         announce(f"comparing {best.form.name} with the others")
@@ -139,10 +141,17 @@ def favours(best: Fitted, other: Fitted, seed: int) -> float:
     return float((1 + np.sum(simulated >= observed)) / (1 + SIMULATIONS))
 
 
-def _left_out_error(found: Fitted) -> tuple[bool, float, int]:
-    """Errors first; of equals the form with fewer parameters."""
-    error = found.quality.loo_rmse
-    return bool(np.isnan(error)), error, len(found.law.parameters)
+def _all_left_out(fits: Sequence[Fitted]) -> bool:
+    return not any(np.isnan(found.quality.loo_rmse) for found in fits)
+
+
+def _left_out_error(found: Fitted) -> tuple[float, int]:
+    """Of equals the form with fewer parameters."""
+    return found.quality.loo_rmse, len(found.law.parameters)
+
+
+def _adjusted(found: Fitted) -> tuple[float, int]:
+    return found.quality.adjusted_r2, -len(found.law.parameters)
 
 
 def _held_out_error(found: Fitted) -> float:

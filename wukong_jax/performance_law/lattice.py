@@ -45,6 +45,8 @@ class Measured:
 
     layers: Float[np.ndarray, "runs"]
     dims: Float[np.ndarray, "runs"]
+    data_within: bool = True
+    """Whether the amount of data asked about, if any, lies between the measured ones."""
 
     @property
     def layers_range(self) -> tuple[float, float]:
@@ -57,14 +59,14 @@ class Measured:
         return float(self.dims.min()), float(self.dims.max())
 
     def within(self, layers: Float[np.ndarray, "sizes"], dims: Float[np.ndarray, "sizes"]) -> Bool[np.ndarray, "sizes"]:
-        """Whether a prediction there interpolates: the size lies in the polygon around the measured ones."""
+        """Whether a prediction interpolates: sizes lie in the polygon around the measured ones, data among theirs."""
         corners = _hull(np.unique(np.log(np.stack([self.layers, self.dims], axis=1)), axis=0))
         at = np.log(np.stack([layers, dims], axis=1))
         inside = np.ones(len(at), bool)
         for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
             inside &= _turn(start, end, at) >= -1e-12
         lowest, highest = corners.min(axis=0), corners.max(axis=0)
-        return inside & np.all((at >= lowest - 1e-12) & (at <= highest + 1e-12), axis=1)
+        return inside & np.all((at >= lowest - 1e-12) & (at <= highest + 1e-12), axis=1) & self.data_within
 
     def lattice(
         self,

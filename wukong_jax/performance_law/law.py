@@ -88,8 +88,11 @@ def p1_of(form: Form, p1: float | None) -> float | None:
     """The form's p1, or the one given; raises `ConfigError` where it makes no sense, None for a form without."""
     if form.p1 is None or p1 is None:
         return form.p1
-    if not np.isfinite(p1) or p1 == 0:
-        raise ConfigError(f"p1: received {p1:g}, expected a finite number other than 0, which would bend nothing")
+    if not 1e-6 <= abs(p1) <= 1e6:
+        raise ConfigError(
+            f"p1: received {p1:g}, expected a number from 1e-6 to 1e6 or their negatives; 0 would bend nothing, and "
+            "others leave what floats hold"
+        )
     if form.kind == "released" and (p1 < 0 or p1 == 1):
         raise ConfigError(
             f"p1: received {p1:g}, expected a positive number other than 1 for the form {form.name}, whose optimum is "

@@ -51,8 +51,10 @@ class NextRun:
 
     @property
     def worthwhile(self) -> bool:
-        """Whether there is regret to take away; intervals can always be sharper."""
-        return self.target != "regret" or self.now >= WORTH * self.sigma
+        """Whether there is regret to take away, or a candidate that narrows the intervals."""
+        if self.target == "regret":
+            return self.now >= WORTH * self.sigma
+        return bool(self.expected.min() < self.now * (1 - 1e-6))
 
     def shown(self, most: int) -> Int[np.ndarray, "some"]:
         """Numbers of the first candidates, without those that are much like one before them."""

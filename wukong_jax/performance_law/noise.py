@@ -74,6 +74,8 @@ class Promise(NamedTuple):
     """Runs of that size."""
     affordable: bool
     """Whether that size keeps to the budgets; if not, no measured one does."""
+    same_data: bool
+    """Whether it had the amount of data that is asked about; if not, no measured one had."""
     gain: Interval
     """Promised metric against the measured one."""
     gain_by_law: Interval
@@ -90,6 +92,8 @@ class Promise(NamedTuple):
         """The gain beside the noise, in words."""
         if not self.affordable:
             return "it is no measure of what the budget leaves"
+        if not self.same_data:
+            return "it had other data, so that only the law's own value there can be compared"
         if self.gain.value <= 0:
             return "no gain is promised over it"
         if self.gain.value < self.error:
@@ -102,6 +106,7 @@ class Promise(NamedTuple):
     def text(self) -> str:
         """Gain, noise and verdict as sentences."""
         which = "" if self.affordable else " (no measured size keeps to the budget)"
+        which += "" if self.same_data else " (none was measured with this D')"
         return (
             f"The best measured size{which} is N = {self.layers:g}, d = {self.dim:g} with {self.measured:.5g} "
             f"({self.repeats} run{'s' * (self.repeats > 1)}). The gain promised over it is "

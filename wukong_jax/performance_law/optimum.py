@@ -128,7 +128,9 @@ def promise(search: Search, best: Size, noise: Noise, budgets: Sequence[Budget] 
     Where they allow none of the measured sizes, than the best of all.
     """
     runs = search.law.runs
-    own = np.flatnonzero(runs.panel == search.panel)
+    here = runs.panel == search.panel
+    same = here if search.data is None or runs.data is None else here & np.isclose(runs.data, search.data, rtol=1e-6)
+    own = np.flatnonzero(same if same.any() else here)
     affordable = keeps(budgets, runs.layers[own], runs.dim[own])
     compared = own[affordable] if affordable.any() else own
     groups = runs.groups[compared]
@@ -145,6 +147,7 @@ def promise(search: Search, best: Size, noise: Noise, budgets: Sequence[Budget] 
         dim,
         int(np.sum(groups == group)),
         bool(affordable.any()),
+        bool(same.any()),
         interval(float(predicted[0]) - search.sign * measured, draws[:, 0] - search.sign * measured, level),
         interval(float(predicted[0] - predicted[1]), draws[:, 0] - draws[:, 1], level),
         noise,

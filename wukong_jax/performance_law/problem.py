@@ -119,7 +119,7 @@ def check_runs(runs: Runs, form: Form) -> None:
                 else f"form {form.name}: the runs have {len(distinct)} values of {WORDS[variable]}, expected at least "
                 f"{form.levels}; run more sizes or choose log-linear"
             )
-    if np.ptp(runs.y) == 0:
+    if np.ptp(runs.y) <= 1e-12 * np.abs(runs.y).max():
         raise DataError(f"{runs.metric}: {runs.y[0]:g} in every run, so there is nothing to fit")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from wukong_jax.errors import ConfigError, DataError
-from wukong_jax.performance_law.metric_names import falls
+from wukong_jax.performance_law.metric_names import PERCENT, falls, is_share
 from wukong_jax.performance_law.record_rows import FAILED, record_rows
 from wukong_jax.performance_law.run_rows import Columns, Row, run_row
 from wukong_jax.performance_law.runs import LeftOut, Runs
@@ -33,8 +33,9 @@ def read_runs(
     Records are a .jsonl file or a folder of them; their metric is of the test, or `valid.NAME` of the validation. A run
     whose metric is nan or which failed is left out and listed; anything else that is missing raises `DataError` naming
     file, line and column, as do two runs of one size and one seed.
-    Panels are named by the values of `panel`, joined by blanks. Unless `rising` says so, a metric named for a loss or
-    an error falls as a model gets better, every other rises.
+    In a table a column `seed` is read as the seeds, unless another is named. Panels are named by the values of `panel`,
+    joined by blanks. Unless `rising` says so, a metric named for a loss or an error falls as a model gets better, every
+    other rises.
     """
     if path.is_dir() and not (any(path.glob("*.jsonl")) or any(path.glob(f"*{FAILED}"))):
         raise DataError(
@@ -44,7 +45,8 @@ def read_runs(
     if recorded:
         columns = Columns(layers or RECORD_LAYERS, dim or RECORD_DIM, tuple(panel or ()), data, seed or RECORD_SEED)
     else:
-        columns = Columns(layers or TABLE_LAYERS, dim or TABLE_DIM, tuple(panel or ()), data, seed)
+        usual = RECORD_SEED if RECORD_SEED in _heading(path) and data != RECORD_SEED else None
+        columns = Columns(layers or TABLE_LAYERS, dim or TABLE_DIM, tuple(panel or ()), data, seed or usual)
     _check_columns(metric, columns)
     rows = list((record_rows if recorded else _table_rows)(path, metric, columns))
     if not rows:
@@ -81,6 +83,10 @@ def _collect(path: pathlib.Path, metric: str, columns: Columns, rows: Sequence[R
     left_out = tuple(LeftOut(row.where, row.reason) for row in rows if not math.isfinite(row.y))
     if not kept:
         raise DataError(f"runs {path}: no run has a finite {metric}, so there is nothing to fit")
+    if is_share(metric):
+        for row in kept:
+            if not 0 <= row.y <= PERCENT:
+                raise DataError(f"runs {row.where}: {metric} is {row.y:g}, expected a share from 0 to 1, or percent")
     panels = tuple(dict.fromkeys(row.panel for row in kept))
     return Runs(
         metric,
@@ -96,13 +102,21 @@ def _collect(path: pathlib.Path, metric: str, columns: Columns, rows: Sequence[R
     )
 
 
-def _table_rows(path: pathlib.Path, metric: str, columns: Columns) -> Iterator[Row]:
+def _lines(path: pathlib.Path) -> list[tuple[int, list[str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in enumerate(csv.reader(file), 1) if line[1]]
+            return [line for line in enumerate(csv.reader(file), 1) if line[1]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"runs {path} cannot be read ({error}); expected a CSV file with a heading") from error
-    heading = [name.strip() for name in lines[0][1]] if lines else []
+
+
+def _heading(path: pathlib.Path) -> list[str]:
+    lines = _lines(path)
+    return [name.strip() for name in lines[0][1]] if lines else []
+
+
+def _table_rows(path: pathlib.Path, metric: str, columns: Columns) -> Iterator[Row]:
+    lines, heading = _lines(path), _heading(path)
     wanted = [columns.layers, columns.dim, metric, *columns.panel, *filter(None, (columns.data, columns.seed))]
     for name in wanted:
         if heading.count(name) != 1:

@@ -33,8 +33,9 @@ def law_line(fit: Fitted, panel: int) -> str:
         more = "; ..." if len(runs.left_out) > SHOWN_LEFT_OUT else ""
         left_out = f", {len(runs.left_out)} left out: {named}{more}"
     return (
-        f"Law: {fit.form.name}, {fit.form.formula}; panel {runs.panels[panel]}, R2 {quality.r2:.4f}, leave-one-out "
-        f"RMSE {quality.loo_rmse:.3g}; {len(runs.y)} runs{left_out}"
+        f"Law: {fit.form.name}, {fit.form.formula}; panel {runs.panels[panel]}, R2 within it "
+        f"{number(quality.panel_r2[runs.panels[panel]])}, leave-one-out RMSE {number(quality.loo_rmse, 3)}; "
+        f"{len(runs.y)} runs{left_out}"
     )
 
 
@@ -131,7 +132,7 @@ def optima_table(optima: Mapping[str, Optimum], metric: str) -> Table:
                 interval_text(found.best.metric, 5),
                 f"{len(region.layers)} of {region.of}: N {ranges[0]}, d {ranges[1]}",
                 size_text(found.cheapest),
-                interval_text(found.promise.gain, 3) if found.promise.affordable else "-",
+                interval_text(found.promise.gain, 3) if found.promise.affordable and found.promise.same_data else "-",
             )
         )
     headings = (
@@ -198,6 +199,10 @@ def next_table(found: NextRun, interpolated: np.ndarray) -> Table:
 
 def no_run_line(found: NextRun) -> str:
     """What is said in place of the table where no run is worth making."""
+    if found.target != "regret":
+        return (
+            f"No run of the sizes searched would narrow the intervals: the width of ln N* and ln d* is {found.now:.2g}."
+        )
     return NO_RUN.format(now=found.now, sigma=found.sigma)
 
 

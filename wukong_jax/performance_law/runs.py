@@ -13,6 +13,10 @@ from wukong_jax.scaling.points import Points, seed_deviation
 ONE_PANEL = "all"
 
 
+LARGEST_SIZE, LARGEST_METRIC = 1e9, 1e30
+"""Beyond these squares and products leave what floats hold."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
     """A run without a value, and why."""
@@ -52,8 +56,17 @@ class Runs:
         for name, values in named.items():
             if not np.all(np.isfinite(values)) or values.min() <= 0:
                 raise DataError(f"{name}: received {values.min():g}, expected numbers above 0, as laws take logarithms")
+        for name, values in (("layers", self.layers), ("dim", self.dim)):
+            if values.max() > LARGEST_SIZE:
+                raise DataError(f"{name}: received {values.max():g}, expected at most {LARGEST_SIZE:g}")
         if not np.all(np.isfinite(self.y)):
             raise DataError(f"{self.metric}: holds NaN or infinity; leave out the runs that diverged")
+        largest = np.abs(self.y).max()
+        if largest > LARGEST_METRIC or 0 < largest < 1 / LARGEST_METRIC:
+            raise DataError(
+                f"{self.metric}: the largest value is {largest:g} in size, expected {1 / LARGEST_METRIC:g} to "
+                f"{LARGEST_METRIC:g}; give it in another unit"
+            )
         if self.panel.min() < 0 or self.panel.max() >= len(self.panels):
             raise DataError(f"panel: numbers up to {self.panel.max()} for {len(self.panels)} panels")
 

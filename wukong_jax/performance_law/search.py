@@ -28,8 +28,13 @@ class Search:
     @property
     def measured(self) -> Measured:
         """The sizes that were measured in the panel."""
-        own = self.law.runs.panel == self.panel
-        return Measured(self.law.runs.layers[own], self.law.runs.dim[own])
+        runs = self.law.runs
+        own = runs.panel == self.panel
+        inside = True
+        if runs.data is not None and self.data is not None:
+            low, high = runs.data[own].min(), runs.data[own].max()
+            inside = bool(low * (1 - 1e-9) <= self.data <= high * (1 + 1e-9))
+        return Measured(runs.layers[own], runs.dim[own], inside)
 
     @property
     def sign(self) -> float:
