@@ -334,7 +334,7 @@ def test_the_sizes_that_are_told_have_intervals_with_the_planted_ones(form):
     """As a user asks for them: a fit, then its best size among whole ones, which may be half a layer or value off."""
     covered = []
     for seed in range(40):
-        law = fit(runs_of(PLANTED[form][0], noise=0.003, seed=100 + seed), form, draws=150, seed=seed)
+        law = fit(runs_of(PLANTED[form][0], noise=0.003, seed=100 + seed), form, draws=200, seed=seed)
         found = optimum(Search(law))
         for axis, true in zip((found.layers, found.dim), TOP[form], strict=True):
             covered.append(axis.at.low - 0.5 <= true <= axis.at.high + 0.5)
