@@ -84,6 +84,7 @@ def test_a_public_data_set_of_a_local_folder(shared_data, tmp_path, capsys):
     [
         ([], "--data, --events: give one of them"),
         (["--data", "lastfm", "--events", "e.csv"], "--data, --events: give one of them"),
+        (["--events", "e.csv", "--json", "."], "--json: . is a folder, expected the name of a JSON file"),
         (["--data", "lastfm", "--user", "visitor"], "--user: is of a file given with --events"),
         (["--data", "lastfm", "--format", "csv"], "--format: is of a file given with --events"),
         (["--events", "e.csv", "--source", "x"], "--source: is of a public data set given with --data"),

@@ -216,6 +216,15 @@ def test_a_run_that_blew_up_to_a_finite_loss_has_no_value(tmp_path, capsys):
     assert "4.915e+04 is 8.7e+04 times the base rate's: it exploded" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_metric_that_is_no_logloss_is_not_held_to_the_base_rate(tmp_path):
+    runs = [*planted_runs()]
+    for _, plain in runs:
+        plain["results"]["test"]["loss"] = 6 + plain["results"]["test"]["logloss"]
+    folder, out = write_runs(tmp_path / "sweep", runs), tmp_path / "fit.json"
+    assert main(["fit", "--points", str(folder), "--y", "loss", "--forms", "power", *QUICK, "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["left_out"] == []
+
+
 def test_runs_that_differ_in_more_than_the_seed_are_no_repetitions(tmp_path, capsys):
     folder = write_runs(tmp_path / "sweep", [*planted_runs(), record("DLRM", 100.0, 0.5, steps=200)])
     assert "series 'DLRM' has two runs at 100 with seed 0" in refused(capsys, "--points", str(folder))

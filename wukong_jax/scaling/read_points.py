@@ -171,12 +171,13 @@ def _row(run: "RecordedRun", inputs: Sequence[str], metric: str, floor: float | 
     if metrics and metric not in metrics:
         raise DataError(f"records {run.path}: no test metric {metric!r}; its metrics: {', '.join(sorted(metrics))}")
     value = metrics.get(metric)
-    entropy = metrics.get(metric.replace("logloss", "ne", 1))
+    entropy = metrics.get(metric.replace("logloss", "ne", 1)) if metric.startswith("logloss") else None
     rows = (record.get("examples") or {}).get("train", math.inf)
     if "examples" in inputs and values["examples"] > rows:
+        step = values["examples"] / run.config.train.batch_size
         raise DataError(
-            f"records {run.path}: its score is that of step {record['best_step']}, after {values['examples']:,.0f} "
-            f"examples of a split of {rows:,}; a law in examples takes runs of one pass at most"
+            f"records {run.path}: its score is that of step {step:.0f}, after {values['examples']:,.0f} examples of a "
+            f"split of {rows:,}; a law in examples takes runs of one pass at most"
         )
     best = best_possible(record, metric)
     reason = record.get("failed") or ("the metric is not finite: it exploded" if metrics else "no test metrics")
