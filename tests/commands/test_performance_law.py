@@ -178,7 +178,7 @@ def test_report_writes_the_page_and_figures(runs, tmp_path, capsys):
         (("A,", "A,"), ("--layers-range", "8", "4"), "--layers-range: received 8 to 4"),
         (
             ("A,", "A,"),
-            ("--layers-range", "1", "9999", "--dim-range", "1", "999"),
+            ("--layers-range", "1", "999999999", "--dim-range", "1", "999999999", "--dim-multiple", "99"),
             "--layers-range and --dim-range: rec",
         ),
         (

@@ -10,6 +10,7 @@ from wukong_jax.performance_law.data_terms import (
     coding_bound,
     inverse_entropy,
     mean_data_term,
+    real_coding_bound,
     token_data_term,
     user_data_term,
 )
@@ -90,3 +91,25 @@ def test_the_coding_bound_does_not_apply_elsewhere_and_says_why(entropies, lengt
     assert bound.value is None
     assert bound.reason.startswith("does not apply")
     assert re.search(reason, bound.reason)
+
+
+def test_the_coding_bound_by_real_entropy_needs_no_entropy_of_single_users():
+    bound = real_coding_bound(1.5, np.array([10, 20]), 30)
+    assert bound.value == pytest.approx(30 / 1.5)
+    assert "stationary Markov chains" in bound.reason
+
+
+@pytest.mark.parametrize(
+    ("entropy", "lengths", "reason"),
+    [
+        (1.5, [3, 20], "1 of 2 users have fewer than 4 items"),
+        (1.5, [4, 200], r"= 90.44 is below max \|S_u\| \+ 2 = 202"),
+        (0.0, [10, 20], "the real entropy is 0"),
+        (math.nan, [10, 20], "the real entropy is 0"),
+        (1.5, [], "0 of 0 users"),
+    ],
+)
+def test_the_coding_bound_by_real_entropy_does_not_apply_elsewhere(entropy, lengths, reason):
+    bound = real_coding_bound(entropy, np.array(lengths, np.int64), 30)
+    assert bound.value is None
+    assert re.match(f"does not apply: .*{reason}", bound.reason)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wukong_jax.errors import ConfigError
-from wukong_jax.performance_law.lattice import MOST_WIDTHS, Lattice, Measured
+from wukong_jax.performance_law.lattice import MOST_VALUES, Lattice, Measured
 
 
 def measured(*sizes):
@@ -23,7 +23,7 @@ def test_the_lattice_is_every_whole_size_in_the_measured_ranges():
 
 def test_wide_ranges_take_multiples_of_a_power_of_two():
     found = measured((8, 128), (64, 1024)).lattice()
-    assert len(found.dims) <= MOST_WIDTHS
+    assert len(found.dims) <= MOST_VALUES
     assert np.all(found.dims % 4 == 0)
     assert found.dims[0] == 128
     assert found.dims[-1] == 1024
@@ -36,6 +36,12 @@ def test_a_range_far_beyond_the_runs_keeps_what_was_measured():
     assert f"widths searched: {len(found.dims)} from 1 to 1000000, in steps of 1 to " in found.searched
     wide = measured((8, 100), (64, 450), (64, 1000)).lattice()
     assert {100, 450, 1000} <= {*wide.dims}
+
+
+def test_deep_ranges_are_thinned_like_wide_ones():
+    found = measured((4, 64), (3000, 64), (10_001, 128)).lattice()
+    assert {4, 3000, 10_001} <= {*found.layers}
+    assert np.all(np.diff(found.layers) <= np.maximum(1, 0.13 * found.layers[1:]))
 
 
 def test_what_is_searched_is_said():
@@ -53,7 +59,7 @@ def test_given_ranges_and_multiple():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((1, 10_000), (1, 1_000_000), None), "10,000 depths x .* expected at most 200,000 sizes; narrow a range"),
+        (((1, 10**9), (1, 10**9), 4096), "depths x 244,140 widths, .* at most 200,000 sizes; narrow a range"),
         (((5, 4), None, None), "layers_range: received 5 to 4"),
         ((None, (0, 4), None), "dim_range: received 0 to 4"),
         ((None, (33, 40), 64), "no multiple of 64 lies between 33 and 40"),

@@ -87,6 +87,15 @@ def test_a_law_without_an_optimum_gets_an_answer_that_is_no_number(curves, coeff
     assert not any(isinstance(value, int | float) for name, value in plain_answer(depth).items() if name != "share")
 
 
+@pytest.mark.parametrize("depths", [None, (4, 64)])
+def test_runs_over_a_huge_range_are_searched_whole_or_in_part(depths):
+    runs = grid_runs(layers=(4, 40, 400, 4000, 40_000, 200_000), dims=(25, 50, 100))
+    search = Search(certain(runs, "quadratic", peak(20.0, 51.0)))
+    found = optimum(search, search.measured.lattice(depths))
+    assert (found.best.layers, found.layers.at.value) == (20, 20), "no multiple of 1,024"
+    assert found.dim.at.value == 51
+
+
 def test_a_loss_is_best_where_it_is_lowest():
     runs = grid_runs(rising=False)
     law = certain(runs, "quadratic", -peak(17.8, 51.7, top=-2.0))

@@ -111,6 +111,8 @@ def test_a_share_that_is_none_is_named_with_its_line(table, value):
         ({"layers": "hr10"}, "layers and metric: received the column 'hr10' for both"),
         ({"dim": "layers"}, "layers and dim: received the column 'layers' for both"),
         ({"data": "tokens", "seed": "tokens"}, "data and seed: received the column 'tokens' for both"),
+        ({"data": "tokens", "quality": "tokens"}, "data and quality: received the column 'tokens' for both"),
+        ({"quality": "tokens"}, "quality: received 'tokens' without data"),
     ],
 )
 def test_one_column_is_not_two_things(table, options, message):
@@ -219,6 +221,16 @@ def test_panels_and_data_tell_runs_apart(tmp_path):
     other["config"]["model"]["max_length"] = 25
     write(tmp_path / "a.jsonl", with_sequences() | {"tokens": 7.0}, other | {"tokens": 5.0})
     np.testing.assert_array_equal(read_runs(tmp_path, "hr@10", data="tokens").data, [7.0, 5.0])
+
+
+def test_tokens_and_quality_may_be_two_columns(tmp_path, table):
+    text = "layers,dim,hr10,tokens,quality\n4,25,.2,1000,.5\n8,25,.3,2000,.25\n"
+    np.testing.assert_array_equal(read_runs(table(text), "hr10", data="tokens", quality="quality").data, [500, 500])
+    with pytest.raises(DataError, match="line 3: quality is '0', expected a number above 0"):
+        read_runs(table(text.replace(".25", "0")), "hr10", data="tokens", quality="quality")
+    rows = [record(size) | {"tokens": 7.0, "apen": quality} for size, quality in ((4, 2.0), (8, 3.0))]
+    write(tmp_path / "a.jsonl", *rows)
+    np.testing.assert_array_equal(read_runs(tmp_path, "hr@10", data="tokens", quality="apen").data, [14.0, 21.0])
 
 
 def test_a_panel_a_data_set_is_no_mixture(tmp_path):

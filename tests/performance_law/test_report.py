@@ -103,6 +103,18 @@ def test_profiles_pass_through_the_best_size(findings):
         assert dashed.get_xdata()[0] == star
 
 
+def test_profiles_show_the_runs_of_the_data_asked_about():
+    law = certain(grid_runs(), "quadratic", peak(17.8, 51.7))
+    runs = grid_runs(y=law.predict, repeats=2)
+    much = np.arange(len(runs.y)) % 2 == 1
+    runs = dataclasses.replace(runs, y=runs.y + 0.1 * much, data=np.where(much, 1e7, 1e6))
+    search = Search(compare(runs, ["quadratic"], draws=200).fits[0], 0, 9e6)
+    lattice = search.measured.lattice()
+    for axes in profiles_figure(search, optimum(search, lattice), lattice).axes:
+        [shown] = lines_of(axes, "o")
+        assert set(shown.get_ydata()) < set(runs.y[much])
+
+
 def test_the_region_figure_shows_the_shares(findings):
     found = findings.optima["overall"]
     axes = region_figure(findings.search, found, findings.lattice).axes[0]

@@ -219,6 +219,10 @@ def test_without_validation_the_last_checkpoint_counts_and_the_test_is_watched(s
             "sequences.lengths: received .3, 5., expected lengths below model.max_length 5",
         ),
         (
+            lambda run: {"sequences": SequencesConfig(cutoffs=(2, 17))},
+            "sequences.cutoffs: received .2, 17. for 17 items, .* hr@17 would be 1 of any model; expected",
+        ),
+        (
             lambda run: {"model": SASRecConfig(**SMALL, loss=FullSoftmaxConfig()), "tables": SPARSE},
             "model.loss: the full softmax reads all items",
         ),

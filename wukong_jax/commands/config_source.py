@@ -2,6 +2,7 @@
 
 import json
 
+from wukong_jax.config.sequences import SequencesConfig
 from wukong_jax.data.schema import DatasetSchema
 from wukong_jax.sequential.schema import SequenceSchema
 
@@ -45,6 +46,7 @@ def get_config() -> RunConfig:
 
 def sequence_config_source(name: str, store: str, schema: SequenceSchema) -> str:
     """Source of a configuration file whose `get_config()` trains a SASRec on the store of sequences."""
+    cutoffs = tuple(k for k in SequencesConfig().cutoffs if k < schema.num_items) or (schema.num_items // 2,)
     return f'''"""SASRec on {_text(store)[1:-1]}, as prepared by `python -m wukong_jax prepare --events`.
 
     python train.py --config this_file.py
@@ -67,9 +69,9 @@ def get_config() -> RunConfig:
         optimizer=OptimizerConfig(name="adamw", adam_b2=0.98),
         tables=TablesConfig((TableRule(update="dense", name="adam", learning_rate=1e-3),)),
         train=TrainConfig(
-            batch_size=128, epochs=100, monitor="ndcg@10", plateau=PlateauConfig(patience=5, stop_after=10)
+            batch_size=128, epochs=100, monitor="ndcg@{cutoffs[0]}", plateau=PlateauConfig(patience=5, stop_after=10)
         ),
-        sequences=SequencesConfig(),
+        sequences=SequencesConfig(cutoffs={cutoffs}),
     )
 '''
 

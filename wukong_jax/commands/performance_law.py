@@ -40,7 +40,9 @@ class RunsOptions:
     panel: str | None = None
     """The panel to fit alone, its columns' values joined by blanks; without it all panels are fitted together."""
     data: str | None = None
-    """Column of D', tokens weighted by data quality, for the data term of a pooled fit."""
+    """Column of D', tokens weighted by data quality, for the data term of a pooled fit; or of the tokens alone."""
+    quality: str | None = None
+    """Column of the data's quality, ApEn' or 1 / real entropy: D' is then the product of --data and this."""
     seed: str | None = None
     """Column of the seeds; runs of one size are repetitions in any case."""
     better: Literal["by-name", "higher", "lower"] = "by-name"
@@ -284,6 +286,7 @@ def _read(options: RunsOptions) -> "Runs":
         dim=options.dim,
         panel=list(options.panels) or None,
         data=options.data,
+        quality=options.quality,
         seed=options.seed,
         rising=rising,
     )

@@ -231,6 +231,12 @@ class RunConfig:
                 f"sequences.lengths: received {sequences.lengths}, expected lengths below model.max_length "
                 f"{self.model.max_length}"
             )
+        if max(sequences.cutoffs) >= self.schema.num_items:
+            raise ConfigError(
+                f"sequences.cutoffs: received {sequences.cutoffs} for {self.schema.num_items} items, of which every "
+                f"one is among the first {max(sequences.cutoffs)}: hr@{max(sequences.cutoffs)} would be 1 of any "
+                "model; expected cut-offs below the number of items"
+            )
         if sequences.packing and not self.data.shuffle:
             raise ConfigError(
                 "data.shuffle: received False and sequences.packing=True, but packed rows have no order of users, they "

@@ -13,6 +13,7 @@ from wukong_jax.performance_law.data_terms import (
     coding_bound,
     inverse_entropy,
     mean_data_term,
+    real_coding_bound,
     token_data_term,
     user_data_term,
 )
@@ -91,6 +92,8 @@ class DataQuality(NamedTuple):
     """In nats, of all sequences joined to one."""
     d_real: float
     """tokens / real entropy: the P-Law's D'."""
+    real_bound: Bound
+    """The same as a coding length, where that lemma's conditions hold."""
     entropies: tuple[EntropyAt, ...]
     warnings: tuple[str, ...]
 
@@ -114,6 +117,7 @@ def data_quality(sequences: Sequences, ms: Sequence[int] = (1, 2, 4, 8), policy:
         compression_ratio(sequences.items),
         real,
         token_data_term(sequences.num_events, real),
+        real_coding_bound(real, sequences.lengths, size.items),
         entropies,
         tuple(find_warnings(size, entropies, real)),
     )

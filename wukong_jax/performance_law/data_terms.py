@@ -80,19 +80,36 @@ def token_data_term(tokens: int, entropy: float, policy: Policy = "positive") ->
 
 
 def coding_bound(entropies: Float64[np.ndarray, "users"], lengths: Int64[np.ndarray, "users"], num_items: int) -> Bound:
-    """|U| L(C) >= sum_u |S_u| / ApEn(S_u), the lemma of the arXiv version, where what its proof needs holds.
+    """|U| L(C) >= sum_u |S_u| / ApEn(S_u), the lemma of the arXiv version, where it can be stated.
 
-    That is |S_u| >= 4 and 5 ln|I| ln(sum |S_u|) >= max |S_u| + 2; and a bound needs ApEn(S_u) > 0 of every user. That
-    the sequences are stationary aperiodic Markov chains of the first order is assumed and cannot be checked.
+    It assumes stationary aperiodic Markov chains of the first order, which cannot be checked, and has a meaning only
+    where ApEn(S_u) > 0 of every user. The conditions of `real_coding_bound` are asked for here too.
     """
-    if not len(lengths) or lengths.min() < 4:
-        short = int((lengths < 4).sum())
-        return Bound(None, f"does not apply: {short} of {len(lengths)} users have fewer than 4 items")
-    left = 5 * math.log(num_items) * math.log(int(lengths.sum()))
-    if left < lengths.max() + 2:
-        right = lengths.max() + 2
-        return Bound(None, f"does not apply: 5 ln|I| ln(sum |S_u|) = {left:.4g} is below max |S_u| + 2 = {right}")
+    reason = _unmet(lengths, num_items)
     low = int((~(entropies >= ZERO)).sum())
-    if low:
-        return Bound(None, f"does not apply: ApEn is not above 0, or not defined, for {low} of {len(lengths)} users")
-    return Bound(float((lengths / entropies).sum()), "holds for stationary Markov chains of the first order")
+    if not reason and low:
+        reason = f"ApEn is not above 0, or not defined, for {low} of {len(lengths)} users"
+    return _bound(reason, (lengths / np.where(entropies >= ZERO, entropies, 1.0)).sum())
+
+
+def real_coding_bound(entropy: float, lengths: Int64[np.ndarray, "users"], num_items: int) -> Bound:
+    """|U| L(C) >= tokens / S_real, the lemma of the NeurIPS version, where the conditions of its proof hold.
+
+    They are |S_u| >= 4 and 5 ln|I| ln(sum |S_u|) >= max |S_u| + 2. The same chains are assumed.
+    """
+    reason = _unmet(lengths, num_items) or ("" if entropy >= ZERO else "the real entropy is 0")
+    return _bound(reason, lengths.sum() / max(entropy, ZERO))
+
+
+def _unmet(lengths: Int64[np.ndarray, "users"], num_items: int) -> str:
+    """Which condition of the proof does not hold; empty where all do."""
+    if not len(lengths) or lengths.min() < 4:
+        return f"{int((lengths < 4).sum())} of {len(lengths)} users have fewer than 4 items"
+    left, right = 5 * math.log(num_items) * math.log(int(lengths.sum())), lengths.max() + 2
+    return "" if left >= right else f"5 ln|I| ln(sum |S_u|) = {left:.4g} is below max |S_u| + 2 = {right}"
+
+
+def _bound(reason: str, value: float) -> Bound:
+    if reason:
+        return Bound(None, f"does not apply: {reason}")
+    return Bound(float(value), "holds for stationary Markov chains of the first order")

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from wukong_jax.errors import ConfigError
+from wukong_jax.performance_law.determined import undetermined
 from wukong_jax.performance_law.held_out import HeldOut, leave_one_out, small_to_large
 from wukong_jax.performance_law.law import Form, Law, data_freedom, form_named, p1_of
 from wukong_jax.performance_law.problem import Problem
 from wukong_jax.performance_law.runs import Runs
 from wukong_jax.scaling.bootstrap import Interval, interval
 from wukong_jax.scaling.fit import check_bootstrap
-from wukong_jax.scaling.variable_projection import Solution, unidentified
+from wukong_jax.scaling.variable_projection import Solution
 
 NORMALISATION = (
     "w1 and w2 weigh blocks -(t + p1 e^-t), t = w3 ln N or w4 ln d, whose one maximum is -(1 + ln p1) whatever w3 and "
@@ -183,7 +184,7 @@ def fit(
     solution = problem.solve()
     boot = problem.solve_again(problem.redraw(solution, draws, np.random.default_rng(seed)), solution)
     law = problem.law
-    loose, limit_notes = _loose(problem, solution)
+    loose, limit_notes = undetermined(problem, solution, boot, level)
     drawn = law.natural(boot.nonlinear, boot.linear)
     best = law.natural(solution.nonlinear, solution.linear)[0]
     parameters = {
@@ -203,26 +204,6 @@ def fit(
         np.concatenate([solution.nonlinear, boot.nonlinear]),
         np.concatenate([solution.linear, boot.linear]),
     )
-
-
-def _loose(problem: Problem, solution: Solution) -> tuple[tuple[str, ...], list[str]]:
-    """Names of parameters without meaning at this solution, and why."""
-    law = problem.law
-    names = set(unidentified(problem.model, solution.nonlinear[0], solution.linear[0]))
-    notes = []
-    for term, exponent, coefficients in law.split(solution.nonlinear, solution.linear):
-        if term.exponent is None:
-            continue
-        if coefficients[0][0] == 0:
-            notes.append(f"{term.coefficients[0]} is 0, so that {term.exponent} has no effect")
-        elif term.at_limit(exponent)[0]:
-            names |= {term.exponent, *term.coefficients}
-            both = " and ".join((term.exponent, *term.coefficients))
-            notes.append(
-                f"the {term.variable} term is at its limit, {term.limit(float(exponent[0]))}: {both} have no value of "
-                "their own"
-            )
-    return tuple(name for name in law.parameters if name in names), notes
 
 
 def _data_notes(runs: Runs, law: Law) -> list[str]:

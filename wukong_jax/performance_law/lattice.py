@@ -7,10 +7,12 @@ from jaxtyping import Bool, Float
 
 from wukong_jax.errors import ConfigError
 
-MOST_WIDTHS = 256
-"""Widths that a lattice takes one by one where no multiple is given; of more it takes multiples of a power of two."""
-STEPS_BEYOND = 32
-"""Widths a doubling beyond the measured range, where not all are taken."""
+MOST_VALUES = 256
+"""Depths, or widths without a multiple, that a lattice takes one by one; of more it takes multiples of a power of 2."""
+STEPS = 32
+"""Values a doubling beyond the measured range, and where multiples are far apart, where not all are taken."""
+FAR_APART = 8
+"""Multiples below so many times the power of two are far apart for their size."""
 MOST_SIZES = 200_000
 """Sizes that a lattice may have: each is predicted by every draw of the bootstrap."""
 
@@ -68,47 +70,56 @@ class Measured:
         lowest, highest = corners.min(axis=0), corners.max(axis=0)
         return inside & np.all((at >= lowest - 1e-12) & (at <= highest + 1e-12), axis=1) & self.data_within
 
+    def whole(self) -> Lattice:
+        """Depths and widths within the measured ranges, however many sizes they make."""
+        return Lattice(
+            _between(*_range("layers_range", self.layers_range), self.layers),
+            _between(*_range("dim_range", self.dims_range), self.dims),
+        )
+
     def lattice(
         self,
         layers: tuple[int, int] | None = None,
         dims: tuple[int, int] | None = None,
         multiple: int | None = None,
     ) -> Lattice:
-        """All layers and the widths of a multiple within the ranges given, by default those measured.
+        """All layers and widths, or the widths of a multiple, within the ranges given, by default those measured.
 
-        Without a multiple: all widths; of more than `MOST_WIDTHS` the measured ones, both ends, multiples of a power of
-        two within the measured range, and steps that grow with the width beyond it. Raises `ConfigError`.
+        Of more than `MOST_VALUES` of an axis: the measured ones, both ends, multiples of a power of two within the
+        measured range, and steps that grow with the value where these are far apart and beyond that range. Raises
+        `ConfigError`.
         """
         widths = _range("dim_range", dims or self.dims_range)
         if multiple is not None and multiple < 1:
             raise ConfigError(f"dim_multiple: received {multiple}, expected 1 or more")
-        low, high = _range("layers_range", layers or self.layers_range)
-        searched = self._widths(*widths) if multiple is None else _multiples(*widths, multiple)
+        depths = _between(*_range("layers_range", layers or self.layers_range), self.layers)
+        searched = _between(*widths, self.dims) if multiple is None else _multiples(*widths, multiple)
         if not len(searched):
             raise ConfigError(f"dim_multiple: no multiple of {multiple} lies between {widths[0]} and {widths[1]}")
-        depths = high + 1 - low
-        if depths * len(searched) > MOST_SIZES:
+        if len(depths) * len(searched) > MOST_SIZES:
             raise ConfigError(
-                f"layers_range and dim_range: received {depths:,} depths x {len(searched):,} widths, expected at most "
-                f"{MOST_SIZES:,} sizes; narrow a range, or give a larger --dim-multiple"
+                f"layers_range and dim_range: received {len(depths):,} depths x {len(searched):,} widths, expected at "
+                f"most {MOST_SIZES:,} sizes; narrow a range, or give a larger --dim-multiple"
             )
-        return Lattice(np.arange(low, high + 1, dtype=float), searched)
+        return Lattice(depths, searched)
 
-    def _widths(self, low: int, high: int) -> Float[np.ndarray, "widths"]:
-        if high - low < MOST_WIDTHS:
-            return _multiples(low, high, 1)
-        own = self.dims[(self.dims >= low) & (self.dims <= high)]
-        found = [np.array([low, high], float), own[own == np.round(own)]]
-        inner = max(low, int(np.ceil(self.dims.min()))), min(high, int(np.floor(self.dims.max())))
-        multiple = 1
-        while (inner[1] - inner[0]) / multiple >= MOST_WIDTHS:
-            multiple *= 2
-        found.append(_multiples(*inner, multiple))
-        for start, end in ((low, min(high, inner[0])), (max(low, inner[1]), high)):
-            if start < end:
-                steps = int(np.ceil(STEPS_BEYOND * np.log2(end / start))) + 1
-                found.append(np.geomspace(start, end, steps).round())
-        return np.unique(np.concatenate(found))
+
+def _between(low: int, high: int, measured: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "values"]:
+    """The values of an axis from low to high, where they are too many some of them."""
+    if high - low < MOST_VALUES:
+        return _multiples(low, high, 1)
+    own = measured[(measured >= low) & (measured <= high)]
+    found = [np.array([low, high], float), own[own == np.round(own)]]
+    inner = max(low, int(np.ceil(measured.min()))), min(high, int(np.floor(measured.max())))
+    multiple = 1
+    while (inner[1] - inner[0]) / multiple >= MOST_VALUES:
+        multiple *= 2
+    found.append(_multiples(*inner, multiple))
+    for start, end in ((low, min(high, max(inner[0], FAR_APART * multiple))), (max(low, inner[1]), high)):
+        if start < end:
+            steps = int(np.ceil(STEPS * np.log2(end / start))) + 1
+            found.append(np.geomspace(start, end, steps).round())
+    return np.unique(np.concatenate(found))
 
 
 def _multiples(low: int, high: int, multiple: int) -> Float[np.ndarray, "multiples"]:

@@ -116,11 +116,16 @@ class Law:
         return tuple(term.exponent for term in self.terms if term.exponent)
 
     @property
+    def constants(self) -> tuple[str, ...]:
+        """Names of the panels' constants."""
+        constant = self.form.constant
+        return (constant,) if len(self.panels) == 1 else tuple(f"{constant}[{name}]" for name in self.panels)
+
+    @property
     def linear(self) -> tuple[str, ...]:
         """Names of the coefficients, in the order of the design's columns."""
-        constant = self.form.constant
-        constants = (constant,) if len(self.panels) == 1 else tuple(f"{constant}[{name}]" for name in self.panels)
-        return (*constants, *(n for term in self.terms for n in term.coefficients), *("g",) * self.form.interaction)
+        weights = (name for term in self.terms for name in term.coefficients)
+        return (*self.constants, *weights, *("g",) * self.form.interaction)
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class _Place:
 def locate(search: Search, lattice: Lattice, budgets: Sequence[Budget] = ()) -> tuple[Answer, Answer]:
     """The answers for depth and width; some size of the lattice must keep to the budgets."""
     measured = search.measured
-    own = measured.lattice()
+    own = measured.whole()
     base = Lattice(
         *(a if len(a) == 1 else np.union1d(a, b) for a, b in ((lattice.layers, own.layers), (lattice.dims, own.dims)))
     )

@@ -5,7 +5,8 @@ import math
 import rich.console
 import rich.table
 
-from wukong_jax.performance_law.data_quality import DataQuality, EntropyAt
+from wukong_jax.performance_law.data_quality import DataQuality
+from wukong_jax.performance_law.data_terms import Bound
 
 
 def print_quality(quality: DataQuality, console: rich.console.Console) -> None:
@@ -31,6 +32,8 @@ def print_quality(quality: DataQuality, console: rich.console.Console) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table, markup=False)
+    real = quality.real_bound
+    console.print(f"coding bound, tokens / S_real: {_bound(real)}; {real.reason}", markup=False, soft_wrap=True)
     table = rich.table.Table(title="approximate entropy (r = 0, nats, signed)", title_justify="left")
     for heading in ("m", "mean of users", "pooled", "within users", "repeated windows", "users without ApEn'"):
         table.add_column(heading, justify="right", overflow="fold")
@@ -47,7 +50,7 @@ def print_quality(quality: DataQuality, console: rich.console.Console) -> None:
         table.add_column(heading, justify="right", overflow="fold")
     for entropy in quality.entropies:
         terms = (entropy.d_users, entropy.d_mean, entropy.d_pooled)
-        table.add_row(str(entropy.m), *(number(term) for term in terms), _bound(entropy))
+        table.add_row(str(entropy.m), *(number(term) for term in terms), _bound(entropy.bound))
     console.print(table, markup=False)
     for reason, ms in _reasons(quality).items():
         console.print(f"coding bound, m = {', '.join(ms)}: {reason}", markup=False, soft_wrap=True)
@@ -64,8 +67,8 @@ def _nats(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.5f}"
 
 
-def _bound(entropy: EntropyAt) -> str:
-    return "-" if entropy.bound.value is None else number(entropy.bound.value)
+def _bound(bound: Bound) -> str:
+    return "-" if bound.value is None else number(bound.value)
 
 
 def _reasons(quality: DataQuality) -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ def read_runs(
     dim: str | None = None,
     panel: Sequence[str] | None = None,
     data: str | None = None,
+    quality: str | None = None,
     seed: str | None = None,
     rising: bool | None = None,
 ) -> Runs:
@@ -34,8 +35,8 @@ def read_runs(
     whose metric is nan or which failed is left out and listed; anything else that is missing raises `DataError` naming
     file, line and column, as do two runs of one size and one seed.
     In a table a column `seed` is read as the seeds, unless another is named. Panels are named by the values of `panel`,
-    joined by blanks. Unless `rising` says so, a metric named for a loss or an error falls as a model gets better, every
-    other rises.
+    joined by blanks. D' is the column `data`, times the column `quality` where one is named. Unless `rising` says so, a
+    metric named for a loss or an error falls as a model gets better, every other rises.
     """
     if path.is_dir() and not (any(path.glob("*.jsonl")) or any(path.glob(f"*{FAILED}"))):
         raise DataError(
@@ -43,10 +44,12 @@ def read_runs(
         )
     recorded = path.is_dir() or path.suffix == ".jsonl"
     if recorded:
-        columns = Columns(layers or RECORD_LAYERS, dim or RECORD_DIM, tuple(panel or ()), data, seed or RECORD_SEED)
+        columns = Columns(
+            layers or RECORD_LAYERS, dim or RECORD_DIM, tuple(panel or ()), data, quality, seed or RECORD_SEED
+        )
     else:
         usual = RECORD_SEED if RECORD_SEED in _heading(path) and data != RECORD_SEED else None
-        columns = Columns(layers or TABLE_LAYERS, dim or TABLE_DIM, tuple(panel or ()), data, seed or usual)
+        columns = Columns(layers or TABLE_LAYERS, dim or TABLE_DIM, tuple(panel or ()), data, quality, seed or usual)
     _check_columns(metric, columns)
     rows = list((record_rows if recorded else _table_rows)(path, metric, columns))
     if not rows:
@@ -55,9 +58,14 @@ def read_runs(
 
 
 def _check_columns(metric: str, columns: Columns) -> None:
-    """Raise `ConfigError` where one column is to be two things."""
+    """Raise `ConfigError` where one column is to be two things, or a quality is that of nothing."""
+    if columns.quality and not columns.data:
+        raise ConfigError(
+            f"quality: received {columns.quality!r} without data, which it weighs; name the tokens' column"
+        )
     roles: dict[str, str] = {}
-    named = {"layers": columns.layers, "dim": columns.dim, "metric": metric, "data": columns.data, "seed": columns.seed}
+    named: dict[str, str | None] = {"layers": columns.layers, "dim": columns.dim, "metric": metric}
+    named |= {"data": columns.data, "quality": columns.quality, "seed": columns.seed}
     for role, column in named.items():
         if column is not None and roles.setdefault(column, role) != role:
             raise ConfigError(f"{roles[column]} and {role}: received the column {column!r} for both, expected two")
@@ -117,7 +125,13 @@ def _heading(path: pathlib.Path) -> list[str]:
 
 def _table_rows(path: pathlib.Path, metric: str, columns: Columns) -> Iterator[Row]:
     lines, heading = _lines(path), _heading(path)
-    wanted = [columns.layers, columns.dim, metric, *columns.panel, *filter(None, (columns.data, columns.seed))]
+    wanted = [
+        columns.layers,
+        columns.dim,
+        metric,
+        *columns.panel,
+        *filter(None, (columns.data, columns.quality, columns.seed)),
+    ]
     for name in wanted:
         if heading.count(name) != 1:
             problem = f"no column {name!r}" if name not in heading else f"{heading.count(name)} columns named {name!r}"

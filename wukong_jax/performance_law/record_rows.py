@@ -31,7 +31,7 @@ def record_rows(path: pathlib.Path, metric: str, columns: Columns) -> Iterator[R
     failures = [(file, note) for file, note in failures if file.name.removesuffix(FAILED) not in finished]
     revisions: dict[Any, pathlib.Path] = {}
     kinds: dict[str, tuple[dict[str, Any], pathlib.Path]] = {}
-    wanted = [columns.layers, columns.dim, *columns.panel, *filter(None, (columns.data, columns.seed))]
+    wanted = [columns.layers, columns.dim, *columns.panel, *filter(None, (columns.data, columns.quality, columns.seed))]
     for file, record in [*records, *failures]:
         where = f"records {file}"
         revisions.setdefault(record.get("numerics_revision"), file)
@@ -69,7 +69,11 @@ def _kind(record: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         found["store_digest"] = record.get("store_digest")
         found["config.model.max_length"] = _at(record, "config.model.max_length")
         found["config.sequences.training"] = sequences.get("training", to_plain(TrainingPart()))
-    return {name: value for name, value in found.items() if name not in (columns.layers, columns.dim, columns.data)}
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in (columns.layers, columns.dim, columns.data, columns.quality)
+    }
 
 
 def _check_alike(file: pathlib.Path, kind: dict[str, Any], known: tuple[dict[str, Any], pathlib.Path]) -> None:

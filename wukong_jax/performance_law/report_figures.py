@@ -13,6 +13,7 @@ from wukong_jax.performance_law.lattice import Lattice
 from wukong_jax.performance_law.next_run import NextRun
 from wukong_jax.performance_law.optimum import Optimum
 from wukong_jax.performance_law.report_tables import law_values
+from wukong_jax.performance_law.runs import Runs
 from wukong_jax.performance_law.search import Search
 from wukong_jax.scaling.report_style import finish, legend_below, logarithmic, panels_of
 
@@ -68,10 +69,9 @@ def residuals_figure(fit: Fitted, panel: int) -> Figure:
 def profiles_figure(search: Search, found: Optimum, lattice: Lattice) -> Figure:
     """The law along each axis through the best size, with its interval, the nearest runs, and N* or d*."""
     figure, panels = panels_of(2)
-    best, measured = (found.best.layers, found.best.dim), search.measured
+    best = (found.best.layers, found.best.dim)
     low, high = (1 - search.law.level) / 2, (1 + search.law.level) / 2
-    own_runs = search.law.runs.panel == search.panel
-    values = search.law.runs.y[own_runs]
+    runs = _runs_asked_about(search)
     for number, (axes, answer, axis) in enumerate(
         zip(panels, (found.layers, found.dim), (lattice.layers, lattice.dims), strict=True)
     ):
@@ -81,9 +81,9 @@ def profiles_figure(search: Search, found: Optimum, lattice: Lattice) -> Figure:
         band = np.quantile(search.sign * search.draws(*sizes), [low, high], axis=0)
         axes.fill_between(at, *band, color="0.85", label=f"{search.law.level:.0%} interval")
         axes.plot(at, search.sign * search.goodness(*sizes), "k-", label="law through the best size")
-        runs = (measured.layers, measured.dims)
-        nearest = _nearest(runs[1 - number], best[1 - number])
-        axes.plot(runs[number][nearest], values[nearest], "o", mfc="white", mec="black", label="nearest runs")
+        measured = (runs.layers, runs.dim)
+        nearest = _nearest(measured[1 - number], best[1 - number])
+        axes.plot(measured[number][nearest], runs.y[nearest], "o", mfc="white", mec="black", label="nearest runs")
         if isinstance(answer, Inside | Outside):
             span = np.clip([answer.at.low, answer.at.high], at[0], at[-1])
             axes.axvspan(*span, facecolor="none", edgecolor="0.6", hatch="//", lw=0, label="interval of N* or d*")
@@ -160,6 +160,14 @@ def _edges(axis: Float[np.ndarray, "values"]) -> Float[np.ndarray, "edges"]:
     """Borders of the cells around values, halfway between them."""
     between = np.sqrt(axis[1:] * axis[:-1])
     return np.concatenate([axis[:1] / MARGIN, between, axis[-1:] * MARGIN])
+
+
+def _runs_asked_about(search: Search) -> Runs:
+    """The panel's runs; where they have several D', those of the one nearest to that asked about."""
+    runs = search.law.runs.subset(search.law.runs.panel == search.panel)
+    if runs.data is None or search.data is None:
+        return runs
+    return runs.subset(_nearest(runs.data, search.data))
 
 
 def _nearest(values: Float[np.ndarray, "runs"], wanted: float) -> np.ndarray:

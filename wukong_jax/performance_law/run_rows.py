@@ -13,12 +13,13 @@ LARGEST_WHOLE = 2.0**53
 
 
 class Columns(NamedTuple):
-    """Where each number is: columns of a table, or dotted paths in a record."""
+    """Where each number is: columns of a table, or dotted paths in a record. D' is `data` x `quality`."""
 
     layers: str
     dim: str
     panel: tuple[str, ...]
     data: str | None
+    quality: str | None
     seed: str | None
 
 
@@ -46,10 +47,16 @@ def run_row(where: str, metric: str, columns: Columns, values: Mapping[str, Any]
         _positive(where, columns.dim, values.get(columns.dim)),
         math.nan if diverged else _number(where, metric, value, "; write nan for a run that diverged"),
         panel,
-        _positive(where, columns.data, values.get(columns.data)) if columns.data else math.nan,
+        _data(where, columns, values),
         _whole(where, columns.seed, values.get(columns.seed)) if columns.seed else 0,
         failed or f"{metric} is {value!r}",
     )
+
+
+def _data(where: str, columns: Columns, values: Mapping[str, Any]) -> float:
+    """D'; NaN without a column of it."""
+    factors = [_positive(where, name, values.get(name)) for name in (columns.data, columns.quality) if name]
+    return math.prod(factors) if factors else math.nan
 
 
 def _text(where: str, column: str, value: object) -> str:

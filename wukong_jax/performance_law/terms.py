@@ -60,10 +60,18 @@ class Term(abc.ABC):
         """Increasing exponents to search, `count` of each sign; none for a term without exponent."""
         return np.zeros(0)
 
+    @property
+    def grows_straight(self) -> bool:
+        """Whether coefficient and constant grow without end as the exponent nears 0 and the curve a straight line."""
+        return False
+
+    def straight(self, exponent: Fits) -> Bool[np.ndarray, "fits"]:
+        """Whether an exponent is at the inner end of its range, where the curve is a straight line."""
+        return np.abs(exponent) * self.range.span < 1.01 * STRAIGHT
+
     def at_limit(self, exponent: Fits) -> Bool[np.ndarray, "fits"]:
-        """Whether an exponent is at the end of its range: a straight line, or as steep as is allowed."""
-        size = np.abs(exponent)
-        return (size * self.range.span < 1.01 * STRAIGHT) | (size > 0.99 * STEEPEST)
+        """Whether an exponent is at an end of its range: a straight line, or as steep as is allowed."""
+        return self.straight(exponent) | (np.abs(exponent) > 0.99 * STEEPEST)
 
     def limit(self, exponent: float) -> str:
         """What the curve is at an exponent at its limit."""
@@ -150,6 +158,11 @@ class Power(Term):
         """A >= 0."""
         return True
 
+    @property
+    def grows_straight(self) -> bool:
+        """A alpha is the slope."""
+        return True
+
     def axis(self, count: int) -> Float[np.ndarray, "_"]:
         """Positive exponents only."""
         return self._evenly(np.geomspace(STRAIGHT / self.range.span, STEEPEST, FINE), count)
@@ -179,6 +192,11 @@ class Bend(Term):
 
     p1: float
     kind: Literal["released", "arxiv"]
+
+    @property
+    def grows_straight(self) -> bool:
+        """`released`: w v (p1 - 1) is the slope; `arxiv`: w is."""
+        return self.kind == "released"
 
     def axis(self, count: int) -> Float[np.ndarray, "_"]:
         """Both signs: near 0 and far above it the block is a straight line, far below 0 a drop at the last size."""
