@@ -34,7 +34,7 @@ lint: $(VENV)/.installed-dev
 # Hours in all; stopped, it goes on where it was. SPEED='--cells "M 4096 1M"' measures some cells, SPEED=--quick one small.
 bench: $(VENV)/.installed-bench
 	$(RUN) benchmarks/speed.py $(SPEED)
-	for name in breakdown fm loop rows sequential pipeline prepare metrics; do $(RUN) benchmarks/$$name.py || exit 1; done
+	for name in breakdown allocators fm loop rows sequential pipeline prepare metrics; do $(RUN) benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -6,14 +6,16 @@
 One process, implementations in turn, several rounds; medians of milliseconds (smallest to largest). `xla_cpu, pairs`
 and `xla_cpu, rank` force the order of the products, (X X^T) Y or X (X^T Y), which `xla_cpu` chooses by shape. The
 share of bandwidth counts the least bytes that must move, X and the result in, their gradients out, against a copy
-measured in the same process. Writes results/fm/<device>.json.
+measured in the same process. On a GPU or TPU its kernel comes along, which `auto` does not take before it is measured
+there. With the shapes and implementations as they are it writes results/fm/<device>.json; of a part it only prints.
 """
 
 import argparse
 import json
 import pathlib
-import platform
+import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from benchmarks.side_by_side.machine import describe_processor
 from wukong_jax.errors import ConfigError
 from wukong_jax.files import write_text
 from wukong_jax.ops import fm_cpu
@@ -32,6 +37,7 @@ from wukong_jax.process import keep_freed_memory
 SHAPES = [(16, 16, 8), (32, 64, 16), (64, 64, 24), (32, 64, 8), (128, 64, 8), (128, 64, 24), (128, 128, 24)]
 GPU_SHAPES = [(n, d, k) for n in (32, 64, 128, 256, 512) for d in (64, 128) for k in (8, 24, 96)]
 ORDERS = {"xla_cpu, pairs": float("inf"), "xla_cpu, rank": 0.0}
+ACCELERATORS = {"gpu": ["xla", "mosaic_gpu", "reference"], "tpu": ["xla", "tpu", "reference"]}
 REPEATS = 8
 
 
@@ -108,7 +114,7 @@ def least_bytes(n: int, d: int, k: int, arrays: tuple[jax.Array, ...]) -> int:
 def main() -> None:
     """Print a Markdown table and write the times."""
     gpu = jax.default_backend() != "cpu"
-    names = ["xla", "reference"] if gpu else ["cpu_kernel", "xla_cpu", "xla", "reference", *ORDERS]
+    names = ACCELERATORS.get(jax.default_backend(), ["cpu_kernel", "xla_cpu", "xla", "reference", *ORDERS])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", help="n,d,k")
     parser.add_argument("--implementations", nargs="+", default=names)
@@ -117,8 +123,9 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     chosen = [tuple(map(int, text.split(","))) for text in options.shapes or []] or (GPU_SHAPES if gpu else SHAPES)
-    device, bandwidth = jax.devices()[0].device_kind, copy_bandwidth()
-    print(f"jax {jax.__version__}, {device} {platform.machine()}, {options.dtype}, copy {bandwidth / 1e9:.0f} GB/s\n")
+    device = jax.devices()[0].device_kind if gpu else describe_processor()["cpu"]
+    bandwidth = copy_bandwidth()
+    print(f"jax {jax.__version__}, {device}, {options.dtype}, copy {bandwidth / 1e9:.0f} GB/s\n")
     print("| n, d, k | " + " | ".join(options.implementations) + " | first: share of bandwidth |")
     print("|---" * (len(options.implementations) + 2) + "|")
     records = []
@@ -135,9 +142,11 @@ def main() -> None:
         share = f"{bytes_moved / (statistics.median(best) / 1e3) / bandwidth:.0%}" if best else "-"
         print(f"| {n}, {d}, {k} | " + " | ".join(shown) + f" | {share} |", flush=True)
         records.append({"n": n, "d": d, "k": k, "dtype": options.dtype, "milliseconds": times, "bytes": bytes_moved})
+    if options.shapes or options.implementations != names:
+        return
     folder = pathlib.Path("results/fm")
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{device}-{platform.machine()}".replace(" ", "-").lower()
+    name = "-".join(re.findall(r"[a-z0-9.]+", re.sub("family|model", "", device.lower())))
     document = {"device": device, "jax": jax.__version__, "copy_bytes_per_second": bandwidth, "shapes": records}
     write_text(folder / f"{name}.json", json.dumps(document, indent=1))
 

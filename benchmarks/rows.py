@@ -20,6 +20,7 @@ from wukong_jax.config.optimizer import TableRule, TablesConfig
 from wukong_jax.config.run import DataConfig, RunConfig, TrainConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema
+from wukong_jax.process import keep_freed_memory
 from wukong_jax.training.program import build_program
 
 FIELDS, BATCH = 26, 4096
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps per round")
     parser.add_argument("--rounds", type=int, default=7, help="rounds")
     options = parser.parse_args()
+    keep_freed_memory()
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, batch {BATCH}, {FIELDS} fields\n")
     print("| rows | width | optimizer | ms per step, median (min to max) | distinct ids in a batch |")
     print("|---|---|---|---|---|")

@@ -16,6 +16,7 @@ from benchmarks.side_by_side.mkl_path import other_path
 from benchmarks.side_by_side.peers import NAIVE, OURS, QUICK_VARIANT, STRONG, Bench, calibrate
 from benchmarks.side_by_side.processes import WorkerError
 from benchmarks.side_by_side.report import markdown, plot_ratios, write_section
+from benchmarks.side_by_side.source import step_digest
 from wukong_jax.errors import ConfigError, UserError
 from wukong_jax.files import write_text
 
@@ -50,8 +51,8 @@ def parse(description: str) -> argparse.Namespace:
         default="glibc_tuned",
         help="of all: glibc_tuned, a library to preload, or default (ours tunes it)",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds per implementation")
-    parser.add_argument("--seconds", type=float, default=0.5, help="length of a round")
+    parser.add_argument("--rounds", type=int, help="rounds per implementation, 5 unless given")
+    parser.add_argument("--seconds", type=float, help="length of a round, 0.5 unless given")
     parser.add_argument("--fresh", action="store_true", help="measure cells again that have results")
     parser.add_argument(
         "--write", type=pathlib.Path, help="Markdown file that gets the section, such as docs/performance.md"
@@ -65,6 +66,7 @@ def parse(description: str) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     """Measure what is selected and not finished yet, print the section of everything finished; raises `ConfigError`."""
     quick = options.quick or not (options.cells or options.all)
+    check_options(options, quick=quick)
     variables = environment(options.allocator, ROOT)
     peers = available_peers()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,11 +89,27 @@ def run(options: argparse.Namespace) -> None:
         variant = (
             QUICK_VARIANT if quick or STRONG not in own else calibrated(kept, cell, variables, fresh=options.fresh)
         )
-        rounds, seconds = (2, 0.2) if quick else (options.rounds, options.seconds)
-        kept["cells"][cell.label] = measure_cell(cell, own, variant, variables, rounds, seconds, say)
+        rounds, seconds = (2, 0.2) if quick else (options.rounds or 5, options.seconds or 0.5)
+        found = measure_cell(cell, own, variant, variables, rounds, seconds, say)
+        kept["cells"][cell.label] = found | {"code": step_digest(ROOT)}
         if not quick:
             write_text(path, json.dumps(kept, indent=1))
     report(options, kept, cells, name, quick=quick)
+
+
+def check_options(options: argparse.Namespace, *, quick: bool) -> None:
+    """Raise `ConfigError` for options that would do nothing."""
+    if options.cells and options.all:
+        raise ConfigError(f"--cells: received {options.cells} and --all, which is all of them; leave one out")
+    for name in ("write", "rounds", "seconds", "fresh"):
+        value = getattr(options, name)
+        if quick and value:
+            raise ConfigError(
+                f"--{name}: received {value}, but a quick run is short and keeps nothing; name cells with --cells, or "
+                "give --all, without --quick"
+            )
+        if name in ("rounds", "seconds") and value is not None and value <= 0:
+            raise ConfigError(f"--{name}: received {value}, expected more than 0")
 
 
 def available_peers() -> tuple[str, ...]:

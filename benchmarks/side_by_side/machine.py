@@ -19,17 +19,24 @@ def describe_machine(bench: Bench, peers: tuple[str, ...]) -> dict[str, Any]:
     if STRONG in peers:
         with bench.process(STRONG) as process:
             versions |= process.ask("versions")
-    fields = dict(
-        re.findall(r"^(vendor_id|model name|cpu family|model)\s*: (.*)$", _read("/proc/cpuinfo").split("\n\n")[0], re.M)
-    )
     return {
-        "vendor": fields.get("vendor_id", "unknown"),
-        "cpu": f"{fields.get('model name', platform.machine())}, family {fields.get('cpu family')}, "
-        f"model {fields.get('model')}",
+        **describe_processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "python": platform.python_version(),
         **versions,
+    }
+
+
+def describe_processor() -> dict[str, str]:
+    """Vendor and kind of the processor."""
+    fields = dict(
+        re.findall(r"^(vendor_id|model name|cpu family|model)\s*: (.*)$", _read("/proc/cpuinfo").split("\n\n")[0], re.M)
+    )
+    name = fields.get("model name", platform.machine())
+    return {
+        "vendor": fields.get("vendor_id", "unknown"),
+        "cpu": f"{name}, family {fields.get('cpu family')}, model {fields.get('model')}",
     }
 
 

@@ -1,5 +1,6 @@
 """The Markdown section and the plot, from the records of finished cells."""
 
+import collections
 import pathlib
 import re
 import statistics
@@ -169,6 +170,12 @@ def _cost_table(records: list[Record]) -> str:
     return _table(header, rows)
 
 
+def _codes(records: list[Record]) -> str:
+    """Which code how many cells were measured with."""
+    counts = collections.Counter(record["code"] for record in records)
+    return ", ".join(f"{code} ({count} cells)" for code, count in counts.items())
+
+
 def _notes(machine: dict[str, Any], records: list[Record]) -> str:
     tables = sorted({check["tables"] for record in records for check in record["checks"].values() if "tables" in check})
     variants = {_variant(record["variant"]): [] for record in records if STRONG in record["checks"]}  # type: dict[str, list[str]]
@@ -180,13 +187,15 @@ def _notes(machine: dict[str, Any], records: list[Record]) -> str:
     )
     rounds = sum(len(x["rounds"]) for r in records for group in r["groups"] for x in group.values())
     lines = [
-        "- Every implementation runs in a process of its own, resident together, rounds in turn, the same threads and "
-        "allocator. Losses on the same weights were compared first (inference: logits).",
+        "- Every implementation runs in a process of its own, rounds in turn, the same threads and allocator; resident "
+        "together, or, where memory does not hold all, in groups with ours in each. Losses on the same weights were "
+        "compared first (inference: logits); the other path of MKL is the same program and was not.",
         f"- Rounds with more than 12 % of the cores taken by others, after four tries: {disturbed} of {rounds}.",
         "- Share of peak: FLOPs (training 3 x forward) / time / the fastest matrix product of any of them "
         "(4096 x 512 x 512 or 4096^3) in the same processes.",
         "- The strong peer's form is the fastest at the first batch and number of rows of its shape; the other path of "
         "MKL runs in that form too.",
+        f"- The step's code, by its digest: {_codes(records)}.",
         f"- Tables of the peers: {'; '.join(tables) or 'none'}.",
         *(f"- Strong peer, {variant}: {', '.join(cells)}." for variant, cells in variants.items()),
         *(

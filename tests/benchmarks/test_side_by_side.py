@@ -14,11 +14,13 @@ import pytest
 from benchmarks.side_by_side.allocator import environment
 from benchmarks.side_by_side.batches import distinct_rows, make_batches, zipf_ids
 from benchmarks.side_by_side.cells import Cell, field_sizes, grid, select
+from benchmarks.side_by_side.driver import main
 from benchmarks.side_by_side.measure import NotEqualError, compare
 from benchmarks.side_by_side.mkl_path import STRONG_AVX2, STRONG_AVX512, other_path, variables_of
 from benchmarks.side_by_side.peers import NAIVE, OURS, STRONG, memory_needed, residents
 from benchmarks.side_by_side.report import markdown, plot_ratios, ratios, speeds, write_section
 from benchmarks.side_by_side.run_config import cell_cost
+from benchmarks.side_by_side.source import step_digest
 from wukong_jax.errors import ConfigError
 
 MACHINE = {
@@ -146,6 +148,7 @@ def made_record(cell: Cell) -> dict[str, Any]:
         },
         "groups": [{OURS: result(0.1), STRONG: result(0.2)}, {OURS: result(0.125), NAIVE: result(1.0)}],
         "left_out": [STRONG_AVX2],
+        "code": f"code of {cell.mode}",
     }
 
 
@@ -165,6 +168,7 @@ def test_report_shows_ratios_share_of_peak_and_what_was_left_out(tmp_path: pathl
     assert cells[8:] == ["10, 5", "10%, 5%"]
     assert "libjemalloc" in section
     assert "strong_avx2 at M 1000 1M" in section
+    assert "by its digest: code of train (1 cells), code of infer (1 cells)." in section
     assert "3.0 (0.5) | 28.0 (0.5)" in section
     assert plot_ratios(tmp_path / "plot.png", records)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -229,6 +233,39 @@ def test_peers_compute_what_ours_computes(tmp_path: pathlib.Path, mode: str, pee
     variant = NAIVE_VARIANT if peer == NAIVE else QUICK_VARIANT | {"micro_batch": 64}
     checks = check_equality(bench, cell, {OURS: variant, peer: variant})
     assert checks[peer]["logits" if mode == "infer" else "loss"] < 1e-4
+
+
+def test_the_digest_of_the_step_follows_its_sources_alone(tmp_path: pathlib.Path) -> None:
+    def write(name: str, text: str) -> str:
+        path = tmp_path / "wukong_jax" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return step_digest(tmp_path)
+
+    first = write("ops/fm.py", "1")
+    kernel = write("ops/cpu/fm.cc", "1")
+    assert kernel != first
+    assert write("cli.py", "1") == write("training/notes.txt", "1") == kernel
+    assert write("training/step.py", "") not in (first, kernel)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--all", "--cells", "M 4096"], "--cells: received ['M 4096'] and --all"),
+        (["--write", "a.md"], "--write: received a.md, but a quick run"),
+        (["--quick", "--all", "--rounds", "3"], "--rounds: received 3, but a quick run"),
+        (["--cells", "M 4096", "--seconds", "0"], "--seconds: received 0.0, expected more than 0"),
+        (["--cells", "none such"], "--cells: received ['none such'], which selects none of"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["speed.py", *words])
+    monkeypatch.setattr("benchmarks.side_by_side.driver.describe_machine", lambda *_: MACHINE)
+    assert main("description") == 2
+    assert message in capsys.readouterr().err
 
 
 def test_what_the_peers_share_with_us_does_not_load_jax() -> None:

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,13 +40,14 @@ def check(merged: MergedRows, ids: np.ndarray, gradients: np.ndarray) -> None:
 
 
 KINDS = ["heavy duplicates", "some unused places", "all unused", "all one row", "first and last row", "each row once"]
-by_slot, by_sort = jax.jit(merge_by_slot), jax.jit(merge_by_sort, static_argnums=2)
+by_slot, by_sort = jax.jit(merge_by_slot), jax.jit(merge_by_sort, static_argnums=2, static_argnames="scatter")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_ways_sum_each_row_once(kind, rng):
+def test_every_way_sums_each_row_once(kind, rng):
     ids, gradients = batch(kind, rng)
-    check(by_sort(jnp.asarray(ids), jnp.asarray(gradients), ROWS), ids, gradients)
+    for scatter in (True, False):
+        check(by_sort(jnp.asarray(ids), jnp.asarray(gradients), ROWS, scatter=scatter), ids, gradients)
     dirty = jnp.asarray(rng.integers(-5, 2 * COUNT, ROWS), jnp.int32)  # what an earlier step left there
     merged, scratch = by_slot(jnp.asarray(ids), jnp.asarray(gradients), dirty)
     check(merged, ids, gradients)
@@ -68,6 +71,15 @@ def test_by_sort_sums_in_batch_order(rng):
     for row in gradients:
         total += row
     np.testing.assert_array_equal(np.asarray(merged.gradients)[0], total)
+
+
+def test_away_from_cpu_no_two_terms_meet_in_a_scatter(rng):
+    """Of what is scattered to one place without an order all values are equal."""
+    shapes = jax.ShapeDtypeStruct((COUNT,), jnp.int32), jax.ShapeDtypeStruct((COUNT, WIDTH), jnp.float32)
+    lowered = by_sort.trace(*shapes, ROWS, scatter=False).lower(lowering_platforms=("cuda",)).as_text()
+    scatters = re.findall(r'"stablehlo.scatter".*?\}\) :', lowered, re.DOTALL)
+    assert len(scatters) == 2
+    assert not any("stablehlo.add" in body for body in scatters)
 
 
 def test_by_slot_has_no_sort():

@@ -1,6 +1,7 @@
 """One run from config to record: resuming, refusing, failing, and what lies in the run folder."""
 
 import dataclasses
+import gc
 import json
 import shutil
 
@@ -421,3 +422,22 @@ def test_a_signal_stops_the_run_with_a_message_and_it_goes_on(config, tmp_path, 
         train(config, tmp_path / "run", memory_console())
     interrupt(0, send_sigterm)
     assert comparable(train(config, tmp_path / "run", memory_console())) == comparable(expected)
+
+
+def test_the_last_state_makes_room_for_the_best_checkpoint(config, tmp_path, monkeypatch):
+    """A table of most of the memory is there once."""
+    restore_best, held = Checkpoints.restore_best, []
+
+    def tables(state):
+        gc.collect()
+        shapes = {leaf.shape for leaf in state.tables.values()}
+        return sum(array.shape in shapes for array in jax.live_arrays())
+
+    def counting(self, state, *rest):
+        held.append(tables(state))
+        return restore_best(self, state, *rest)
+
+    monkeypatch.setattr(Checkpoints, "restore_best", counting)
+    before = tables(run.build_program(config, 1).abstract_state())
+    train(config, tmp_path / "run", memory_console())
+    assert held == [before]

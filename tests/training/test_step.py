@@ -14,6 +14,7 @@ from wukong_jax.config.run import DataConfig, RunConfig, TrainConfig
 from wukong_jax.data.batch import Batch
 from wukong_jax.data.schema import CategoricalFeature, DatasetSchema, MultiHotFeature, NumericFeature
 from wukong_jax.evaluation.metrics import compute_metrics, init_metrics
+from wukong_jax.ops.cpu.build import available
 from wukong_jax.training.program import Program, build_program
 from wukong_jax.training.state import TrainState, blank_batch
 
@@ -200,11 +201,15 @@ TABLE_BYTES = 4 * MANY * 16
 WIDE_MACHINE, WIDE_WUKONG = FactorizationMachineConfig(16), dataclasses.replace(WUKONG, width=16)
 
 
-def of_many_rows(model, rule: str, deduplicate: str = "auto", *, semi_synchronous: bool = False) -> Program:
+def of_many_rows(
+    model, rule: str, deduplicate: str = "auto", *, semi_synchronous: bool = False, progressive: bool = False
+) -> Program:
     """A program with a table of many rows, 16 wide. A batch is worked off in 4 parts."""
     schema = DatasetSchema((CategoricalFeature("a", MANY), CategoricalFeature("b", 10)))
     tables = TablesConfig((TableRule(name=rule),), deduplicate)
-    train = TrainConfig(batch_size=ROWS, micro_batch=ROWS // 4, semi_synchronous=semi_synchronous)
+    train = TrainConfig(
+        batch_size=ROWS, micro_batch=ROWS // 4, semi_synchronous=semi_synchronous, progressive=progressive
+    )
     return build_program(RunConfig("t", schema, DataConfig(store="s"), model, tables=tables, train=train), 10)
 
 
@@ -234,6 +239,25 @@ def test_a_step_neither_sorts_nor_copies_a_table(model, rule, slots, deduplicate
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert state_bytes > (1 + slots) * TABLE_BYTES
     assert memory.alias_size_in_bytes > state_bytes - 1000, "the whole state is donated"
+
+
+@pytest.mark.parametrize(("implementation", "seen"), [("xla_cpu", "opt-barrier"), ("auto", "wukong_fm_forward")])
+def test_the_compiled_step_keeps_what_makes_it_fast_on_cpu(implementation, seen):
+    """The barriers that a compiler option preserves; the C++ kernels where they can be built."""
+    if implementation == "auto" and not available():
+        pytest.skip("no C++ compiler here: auto is xla_cpu")
+    prog = of_many_rows(dataclasses.replace(WIDE_WUKONG, implementation=implementation), "rowwise_adagrad")
+    batch = jax.eval_shape(lambda: blank_batch(prog.config, ROWS))
+    assert seen in prog.train_step.lower(prog.abstract_state(), batch).compile().as_text()
+
+
+@pytest.mark.parametrize("head", [MLPConfig((8,)), MLPConfig((8,), dropout=0.5)], ids=["one pass", "two passes"])
+def test_scores_before_learning_copy_no_table(head):
+    prog = of_many_rows(dataclasses.replace(WIDE_WUKONG, head=head), "rowwise_adagrad", progressive=True)
+    batch = jax.eval_shape(lambda: blank_batch(prog.config, ROWS))
+    compiled = prog.train_step.lower(prog.abstract_state(), batch).compile()
+    assert f"f32[{MANY}," not in "".join(re.findall(r"= (\S+) copy\(", compiled.as_text()))
+    assert compiled.memory_analysis().temp_size_in_bytes < TABLE_BYTES / 10
 
 
 @pytest.mark.parametrize("rule", ["rowwise_adagrad", "adam"])

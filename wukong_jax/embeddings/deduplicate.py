@@ -1,10 +1,10 @@
 """Equal ids of a batch merged into one row with the summed gradient."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 class MergedRows(NamedTuple):
@@ -29,13 +29,35 @@ def merge_by_slot(
     return MergedRows(jnp.where(representative == order, ids, rows + order), sums), scratch
 
 
-def merge_by_sort(ids: Int[Array, "n"], gradients: Float[Array, "n width"], rows: int) -> MergedRows:
-    """Merge by a stable sort: gradients of one row are summed in batch order, so the result is deterministic."""
+def merge_by_sort(
+    ids: Int[Array, "n"], gradients: Float[Array, "n width"], rows: int, *, scatter: bool | None = None
+) -> MergedRows:
+    """Merge by a stable sort, so that the result is the same every time.
+
+    By default equal ids are summed with a `scatter` on CPU, which works in batch order, and elsewhere by a scan: on a
+    GPU the terms of a scatter come in any order, the pairs of a scan are always the same.
+    """
     count, order = ids.shape[0], jnp.arange(ids.shape[0], dtype=jnp.int32)
     by_id = jnp.argsort(ids, stable=True)
-    sorted_ids = ids[by_id]
+    sorted_ids, ordered = ids[by_id], gradients[by_id]
     first = jnp.concatenate([jnp.ones(1, bool), sorted_ids[1:] != sorted_ids[:-1]])
     segment = jnp.cumsum(first, dtype=jnp.int32) - 1
-    sums = jax.ops.segment_sum(gradients[by_id], segment, count, indices_are_sorted=True)
+    if jax.default_backend() == "cpu" if scatter is None else scatter:
+        sums = jax.ops.segment_sum(ordered, segment, count, indices_are_sorted=True)
+    else:
+        last = jnp.concatenate([first[1:], jnp.ones(1, bool)])
+        place = jnp.where(last, segment, count + order)
+        sums = jnp.zeros_like(gradients).at[place].set(_running_sums(ordered, first), mode="drop", unique_indices=True)
     unique = (rows + order).at[segment].set(jnp.where(sorted_ids < rows, sorted_ids, rows + segment))
     return MergedRows(unique, sums)
+
+
+def _running_sums(values: Float[Array, "n width"], first: Bool[Array, "n"]) -> Float[Array, "n width"]:
+    """Of each run of rows that begins where `first` is set, the sums up to every row."""
+
+    def combine(left: Any, right: Any) -> Any:
+        begins = left[0] | right[0]
+        return begins, jnp.where(right[0][:, None], right[1], left[1] + right[1])
+
+    sums: Array = jax.lax.associative_scan(combine, (first, values))[1]
+    return sums

@@ -13,7 +13,7 @@ from wukong_jax.data.batch import Batch
 from wukong_jax.errors import ConfigError
 from wukong_jax.models.embedding_layer import count_embeddings
 
-# Measured best on CPU (docs/performance.md): one layer's embeddings X, float32, fill about the second-level caches.
+# By trials on two processors: one layer's embeddings X, float32, fill about the second-level caches.
 CPU_BYTES, CPU_EXAMPLES = 8 * 2**20, 1024
 
 

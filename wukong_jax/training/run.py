@@ -144,18 +144,7 @@ def _train_here(
     config = program.config
     checkpoints = Checkpoints(folder / CHECKPOINTS, config.train.keep_last)
     with checkpoints, leaving_on_errors(SharedError, TrainingError, StoppedBySignal):
-        state, progress = _resume_or_start(program, store, checkpoints, console)
-        lead(lambda: write_text(folder / CONFIG_FILE, json.dumps(to_plain(config), indent=1)))
-        wanted = config.train.tensorboard and leads()
-        events = together(lambda: EventLog(folder / EVENTS if wanted else None, progress.step))
-        display = make_display(console, progress.step, steps)
-        display.message(f"run folder {folder}, {steps} steps of {config.train.batch_size} examples")
-        loop = Loop(program, store, checkpoints, display, events, state, progress, steps, on_evaluation)
-        try:
-            loop.run()
-        finally:
-            display.close()
-            events.close()
+        progress = _run_loop(program, store, steps, folder, checkpoints, console, on_evaluation)
         checkpoints.wait()
         as_saved = functools.partial(saved_layout, program)
         best = checkpoints.restore_best(program.abstract_state(), progress.best_step, _warner(console), as_saved)
@@ -174,6 +163,30 @@ def _train_here(
 
     lead(write)
     return record
+
+
+def _run_loop(
+    program: Program,
+    store: Store,
+    steps: int,
+    folder: pathlib.Path,
+    checkpoints: Checkpoints,
+    console: rich.console.Console,
+    on_evaluation: Callable[[Progress], None] | None,
+) -> Progress:
+    """All steps that are left. The state ends with this function: beside it the best one may not fit into memory."""
+    state, progress = _resume_or_start(program, store, checkpoints, console)
+    lead(lambda: write_text(folder / CONFIG_FILE, json.dumps(to_plain(program.config), indent=1)))
+    wanted = program.config.train.tensorboard and leads()
+    events = together(lambda: EventLog(folder / EVENTS if wanted else None, progress.step))
+    display = make_display(console, progress.step, steps)
+    display.message(f"run folder {folder}, {steps} steps of {program.config.train.batch_size} examples")
+    try:
+        Loop(program, store, checkpoints, display, events, state, progress, steps, on_evaluation).run()
+    finally:
+        display.close()
+        events.close()
+    return progress
 
 
 def evaluate_all(program: Program, store: Store, state: TrainState) -> dict[str, dict[str, float]]:

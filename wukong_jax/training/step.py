@@ -54,7 +54,10 @@ def make_train_step(
         progressive = state.progressive
         if progressive:
             trained = Batch(*(joined(array) for array in parts))
-            scores = predict(model, plan, state, trained, operations) if training_differs else joined(found.logits)
+            scores = joined(found.logits)
+            if training_differs:
+                # in that order for the same reason
+                found, scores = jax.lax.optimization_barrier((found, predict(model, plan, state, trained, operations)))
             progressive = objective.score(progressive, scores, state.tables, trained)
 
         with jax.named_scope("dense_update"):
