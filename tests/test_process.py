@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -44,6 +45,52 @@ assert process.keep_freed_memory()
 print(without < 5e7, used_and_freed() > 15e7)
 """
     assert run(program) == ["True", "True"]
+
+
+HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text() or process._is_strict(),
+    reason="no huge pages on demand here",
+)
+def test_large_arrays_lie_in_huge_pages_and_the_heaps_addresses_take_no_memory():
+    program = """
+import ctypes, pathlib
+from wukong_jax import process
+def resident(kind):
+    lines = pathlib.Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
+before = resident("Rss:")
+process.keep_freed_memory()
+print(resident("Rss:") - before < 50)
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+ctypes.memset(libc.malloc(10**8), 1, 10**8)
+print(resident("AnonHugePages:") > 80)
+"""
+    assert run(program) == ["True", "True"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_another_allocator_is_left_alone(tmp_path):
+    """A library that answers malloc itself, as jemalloc does when preloaded."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    (tmp_path / "own.c").write_text(
+        "#include <stddef.h>\nextern void *__libc_malloc(size_t);\nsize_t largest = 0;\n"
+        "void *malloc(size_t n) { if (n > largest) largest = n; return __libc_malloc(n); }\n"
+    )
+    library = tmp_path / "own.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "own.c")], check=True)
+    program = """
+import ctypes
+from wukong_jax import process
+process.keep_freed_memory()
+print(ctypes.c_size_t.in_dll(ctypes.CDLL(None), "largest").value < 10**9)
+"""
+    assert run(program, LD_PRELOAD=str(library)) == ["True"]
 
 
 def test_a_second_process_takes_the_compiled_program_from_the_cache(tmp_path):

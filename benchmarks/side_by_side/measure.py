@@ -25,7 +25,8 @@ from benchmarks.side_by_side.run_config import cell_cost
 
 # Relative to the loss; logits relative to their root mean square. TF32 and bfloat16 round more.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-3}
-LOGIT_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+# The largest of 4096 logits, at L after 8 layers in activations of 8 bits: .065. In float32 each cell is held to 1e-4.
+LOGIT_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 # After Adam's first update, which divides each gradient by its own size, rounding shows; a rate 1 % off would, too.
 # Later losses say little: at L two roundings of our own model are 2e-5 apart after one step, 2e-3 after three.
 STEP_TOLERANCE = 1e-4

@@ -20,7 +20,7 @@ EPSILON = 1e-5
 # batch, n, d, k: whole vectors and remainders along d and k, more and fewer rows than a tile, one of everything
 SHAPES = [
     (1, 1, 1, 1), (3, 5, 7, 3), (37, 32, 64, 16), (17, 39, 16, 8), (5, 64, 64, 24), (9, 33, 10, 20), (2, 27, 128, 24),
-    (33, 6, 48, 17), (40, 17, 80, 33),
+    (33, 6, 48, 17), (40, 17, 80, 33), (3, 130, 20, 40),
 ]  # fmt: skip
 LINEAR = {"none": (), "one": (4,), "two": (1, 35)}
 needs_kernels = pytest.mark.skipif(not available(), reason="no C++ compiler here to build the CPU kernels with")
@@ -89,6 +89,16 @@ def test_an_interaction_layers_results_and_gradients_equal_numpy(rng, shape, wid
     for one, other in zip(own, wanted, strict=True):
         # n k = 1 has variance 0: all that reaches it is a difference of equal numbers
         assert_close(one, other, 3e-6 if n * k > 1 else 1e-3)
+
+
+@needs_kernels
+def test_a_large_mean_costs_the_layers_end_no_more_than_its_own_rounding(rng):
+    """As in test_layer_norm.py: 2^-10 is a unit of float32 at 10^4; squares of 10^8 would drown a variance of 1."""
+    x, scale, bias = float32([rng.normal(size=(9, 4, 72)) + 1e4, np.ones(72), np.zeros(72)])
+    out = np.asarray(add_layer_norm([x], None, scale, bias, EPSILON, implementation="cpu_kernel"), np.float64)
+    wanted = normalised(np.asarray(x, np.float64), 1.0, 0.0, np.zeros(x.shape))[0]
+    assert np.abs(out - wanted).max() < 4 * 2**-10
+    assert np.abs(out - out.mean(axis=-1, keepdims=True) - wanted).max() < 2e-5, "all are off by the same"
 
 
 @needs_kernels
