@@ -186,6 +186,8 @@ def test_memory_of_the_dense_side():
     sgd = describe_cost(run_config(WUKONG, optimizer=OptimizerConfig(name="sgd")))
     assert sgd.dense_bytes == 4 * found.dense_total * 2
     assert found.activation_bytes > 4 * (N * D + 2 * (NF + NL) * D)
+    cast = describe_cost(run_config(dataclasses.replace(WUKONG, dtype="bfloat16")))
+    assert cast.activation_bytes < 1.2 * found.activation_bytes, "weights cast to bfloat16 are there once"
     half = describe_cost(run_config(dataclasses.replace(WUKONG, param_dtype="bfloat16")))
     assert half.dense_bytes == 2 * found.dense_total * 4
 

@@ -103,14 +103,17 @@ def describe_cost(config: RunConfig) -> Cost:
     plan = plan_embeddings(config.batch_schema, table_specs(config.model, config.batch_schema), config.tables)
     variables = jax.eval_shape(lambda key: init_variables(model, plan, config, key), jax.random.key(0))
     tables = {stack.name: jax.ShapeDtypeStruct((stack.rows, stack.width), jnp.float32) for stack in plan.stacks}
-    batch = jax.eval_shape(lambda: blank_batch(config, 1))
 
     def forward(variables: Any, tables: Any, batch: Any) -> Any:
         return model.apply(variables, make_inputs(plan, batch, tables), train=False)
 
-    traced = jax.make_jaxpr(forward)(variables, tables, batch)
+    def program(examples: int) -> core.Jaxpr:
+        batch = jax.eval_shape(lambda: blank_batch(config, examples))
+        return jax.make_jaxpr(forward)(variables, tables, batch).jaxpr
+
+    one, two = program(1), program(2)
     flops: Counter[str] = Counter()
-    for component, count in matmul_flops(traced.jaxpr):
+    for component, count in matmul_flops(one):
         flops[_component(component)] += count
     parameters: Counter[str] = Counter()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
@@ -122,7 +125,7 @@ def describe_cost(config: RunConfig) -> Cost:
         sum(4 * stack.rows * stack.width for stack in plan.stacks),
         sum(_slot_bytes(plan, work_space=uses_slot(one_device, jax.default_backend()))),
         _bytes(variables["params"]) * (2 + MOMENTS[config.optimizer.name]),
-        _intermediate_bytes(traced.jaxpr),
+        _intermediate_bytes(two) - _intermediate_bytes(one),  # without what is there once, such as cast weights
     )
 
 
