@@ -75,7 +75,8 @@ def main() -> None:
             root = pathlib.Path(folder)
             write_store(cell, root / "store")
             base = make_config(cell)
-            settings = dataclasses.replace(base.train, epochs=1, max_steps=options.steps, log_every_steps=8)
+            epochs = -(-options.steps // STORED_BATCHES)
+            settings = dataclasses.replace(base.train, epochs=epochs, max_steps=options.steps, log_every_steps=8)
             config = dataclasses.replace(base, data=DataConfig(store=str(root / "store")), train=settings)
             model: Any = base.model
             plain = dataclasses.replace(config, model=dataclasses.replace(model, implementation="xla_cpu"))

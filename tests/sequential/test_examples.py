@@ -184,7 +184,7 @@ def test_all_users_with_an_item_are_rows_of_their_own(store):
     [
         ([[0, 1, 2], [3], []], SequencesConfig(cutoffs=(2,)), "no user has the 4 events that the split 'train' takes"),
         (
-            [[0], [1], []],
+            [[0], [1], [2], []],
             SequencesConfig("last", cutoffs=(2,)),
             "no user has the 3 events that the split 'train' takes",
         ),
