@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    library = ctypes.CDLL(None)
+    library = ctypes.CDLL("libc.so.6")  # glibc's own malloc, whatever is preloaded in its place
     # one arena: those of other threads are mapped apart, in pieces of 64 MiB
     settings = (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER_TRIM), (M_TOP_PAD, GROW_BYTES), (M_ARENA_MAX, 1)
     kept = all(library.mallopt(parameter, value) for parameter, value in settings)
@@ -42,10 +42,9 @@ def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
     """Have the heap lie in pages of 2 MiB as it comes into use, for nearly as much of it as the machine has memory.
 
     The heap is grown without being touched, which takes addresses and no memory, and stays so when it is freed. Left
-    alone is another allocator in glibc's place, and a system that counts addresses as memory.
+    alone is a system that counts addresses as memory.
     """
-    own = ctypes.CDLL("libc.so.6").malloc
-    if ctypes.cast(library.malloc, ctypes.c_void_p).value != ctypes.cast(own, ctypes.c_void_p).value or _is_strict():
+    if _is_strict():
         return
     library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     library.free.argtypes = [ctypes.c_void_p]
