@@ -1,6 +1,7 @@
 """Settings and fixtures of all tests: CPU, annotations checked at run time, seeds, and the shared data folder."""
 
 import atexit
+import gc
 import os
 import pathlib
 import shutil
@@ -17,6 +18,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it of the process th
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
     os.environ["XDG_CACHE_HOME"], os.environ["JAX_COMPILATION_CACHE_DIR"] = cache, f"{cache}/compiled"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# Tracing makes short-lived objects by the million; each full collection looks through all that was ever compiled.
+gc.set_threshold(100_000, 50, 100)
 
 import jaxtyping
 

@@ -89,7 +89,14 @@ def test_the_table_holds_every_model_of_labels():
     assert {type(config) for config in MODELS.values()} == set(REGISTRY) - set(OF_SEQUENCES)
 
 
-@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS.keys())
+# two tasks have all the features of "everything", and one task the others
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param(schema, id=name, marks=[pytest.mark.slow] * (name == "everything"))
+        for name, schema in SCHEMAS.items()
+    ],
+)
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys())
 def test_logits_and_gradients(config, schema, set_up):
     setup = set_up(config, schema)

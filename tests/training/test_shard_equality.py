@@ -32,20 +32,23 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 close = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
 SLOW = (
-    "rows of two devices",  # two processes have it in the default suite
     "rows, tensor",
     "each table elsewhere, in parts",
     "each table elsewhere, in parts looked up ahead",
     "semi-synchronous, dealt rows",
     "dense replicated",
+    "rows",
+    "dense columns, fsdp",
+    "dcnv2",
 )
-TWO_PROCESSES = [
+TWO_PROCESSES = (
     "rows of two devices",
-    *(
-        pytest.param(case, marks=pytest.mark.slow)
-        for case in ("dcnv2", "rows, tensor", "each table elsewhere, in parts", "dense columns, fsdp", "dlrm")
-    ),
-]
+    "dcnv2",
+    "rows, tensor",
+    "each table elsewhere, in parts",
+    "dense columns, fsdp",
+    "dlrm",
+)
 EVERY_CASE = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
 
 
@@ -89,6 +92,7 @@ def test_diagnostics_are_those_of_one_device(case: str):
         np.testing.assert_allclose(figures[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow  # test_shard_processes.py has two processes of train.py in the default suite
 @pytest.mark.parametrize("case", TWO_PROCESSES)
 def test_two_processes_change_nothing(case: str, tmp_path: pathlib.Path):
     devices, (losses, params, found_tables, found_slots) = in_two_processes(case, tmp_path / "found")
