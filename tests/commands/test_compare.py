@@ -285,6 +285,16 @@ def test_a_run_that_needs_too_much_memory_does_not_stop_the_others(place, monkey
     assert other.exists()
 
 
+def test_a_damaged_run_folder_does_not_stop_the_others(place, capsys):
+    taken, other = lose(place, "tiny-seed1-*", "fm_tiny-seed2-*")
+    torn = place.folder / "runs" / "tiny" / taken.stem.rpartition("-")[2] / run.RECORD_FILE
+    torn.parent.mkdir(parents=True)
+    torn.write_text('{"record_version": 1, "na')
+    assert place.compare() == 2
+    assert f"tiny, seed 1: records {torn}, line 1: not a run record" in capsys.readouterr().err
+    assert other.exists()
+
+
 def test_records_of_other_numerics_are_refused(place, capsys):
     path = next(place.records.glob("*.jsonl"))
     record = json.loads(path.read_text()) | {"numerics_revision": 0}
@@ -388,6 +398,12 @@ def test_a_model_that_does_not_fit_is_found_before_training(place, capsys, untra
     place.write("broken_tiny", dataclasses.replace(place.base, tables=TablesConfig(())))
     message = refused(place, capsys, "--records", str(place.folder / "new"), models=("slow", "broken"))
     assert "tables.rules" in message
+
+
+def test_a_records_folder_that_is_a_file_is_refused_by_a_dry_run_too(place, capsys):
+    place.records = place.folder / "file"
+    place.records.write_text("")
+    assert f"records {place.records}: it is no folder" in refused(place, capsys, "--dry-run")
 
 
 def test_a_run_recorded_twice_is_refused(place, capsys):

@@ -185,6 +185,23 @@ def test_the_median_of_complete_trials_prunes(place, monkeypatch):
     assert states(place) == ["COMPLETE", "COMPLETE", "PRUNED"]
 
 
+def test_a_median_of_fewer_trials_than_that_prunes_nothing(place, monkeypatch):
+    """Evaluations that only long trials reach may have a single one to compare with."""
+    monkeypatch.setattr(tuning, "TRIALS_BEFORE_PRUNING", 2)
+    place.write_config(dataclasses.replace(place.base, train=dataclasses.replace(place.base.train, epochs=3)))
+    place.write_space(
+        extra="rate = 1e-6 if trial.number == 2 else 0.5; rules = tuple("
+        "dataclasses.replace(rule, learning_rate=rate, l2=1e-6 * trial.number) for rule in config.tables.rules)\n"
+        "    schedule = dataclasses.replace(config.optimizer.schedule, decay='cosine', epochs=2)\n"
+        "    if trial.number == 1: config = dataclasses.replace("
+        "config, optimizer=dataclasses.replace(config.optimizer, schedule=schedule))",
+    )
+    assert place.tune("--prune-after", 2, trials=3) == 0
+    assert [len(trial.intermediate_values) for trial in place.trials()] == [3, 2, 3]
+    assert place.trials()[2].intermediate_values[2] < place.trials()[0].intermediate_values[2]
+    assert states(place) == ["COMPLETE"] * 3
+
+
 def test_the_same_settings_are_not_trained_twice(place, monkeypatch):
     place.write_space(extra="rules, train = config.tables.rules, config.train")
     taken = count_steps(monkeypatch)
@@ -285,6 +302,17 @@ def test_a_file_that_is_not_of_this_study_is_not_overwritten(place, capsys):
     assert f"--out: {mine} is there and not of the study tiny-space" in capsys.readouterr().err
     assert mine.read_text() == "x = 1\n"
     assert not place.storage.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_an_output_that_is_no_text_file_is_refused(place, capsys, content):
+    out = place.folder / "out.py"
+    if content is None:
+        out.mkdir()
+    else:
+        out.write_bytes(content)
+    assert place.tune("--out", out) == 2
+    assert f"--out: {out} is there and not of the study" in capsys.readouterr().err
 
 
 def test_no_complete_trial_means_no_best_config(place, capsys):
@@ -393,6 +421,12 @@ def test_a_storage_that_cannot_be_used_is_named(place, capsys, fault):
 
 def test_two_processes_do_not_work_on_one_study(place, capsys):
     with run.only_process(place.runs):
+        assert place.tune() == 2
+    assert "another process is tuning this study" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_work_on_one_study_from_two_run_folders(place, capsys):
+    with run.only_process(place.storage.with_name(".tune.db.tiny-space")):
         assert place.tune() == 2
     assert "another process is tuning this study" in capsys.readouterr().err
 

@@ -112,6 +112,12 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line, message):
         list(read_records(path))
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "r.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"r\.jsonl: it cannot be read as text"):
+        list(read_records(tmp_path / "r.jsonl"))
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
         list(read_records(tmp_path / "nowhere.jsonl"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wukong_jax.config.checks import check_positive
 from wukong_jax.config.command_line import load_config_file, parse
 from wukong_jax.config.run import RunConfig
-from wukong_jax.errors import BusyError, ConfigError, DataError, TrainingError
+from wukong_jax.errors import BusyError, CheckpointError, ConfigError, DataError, TrainingError
 
 if TYPE_CHECKING:
     import rich.console
@@ -194,7 +194,8 @@ def train_missing(
         console.print(f"run {count} of {len(missing)}: {config.name}, seed {config.train.seed}", markup=False)
         try:
             save_record(records, train(config, default_folder(config, options.runs), console))
-        except (TrainingError, BusyError, jax.errors.JaxRuntimeError) as error:  # the last one: out of memory
+        except (BusyError, CheckpointError, DataError, TrainingError, jax.errors.JaxRuntimeError) as error:
+            # one run's folder is damaged, taken or diverged, or its model is too large for the memory
             failed.append(f"{config.name}, seed {config.train.seed}: {error}")
     found |= {run.config.identity_hash(): run for run in read_folder(records)}
     return failed

@@ -40,7 +40,7 @@ class TuneOptions:
     seed: int = 0
     """Seed of the sampler (TPE); the seed of training is the config's."""
     prune: bool = True
-    """End a trial whose best score so far is below the median of the complete trials at that evaluation."""
+    """End a trial whose best score so far is below the median, at that evaluation, of at least five complete trials."""
     prune_after: int = 5
     """Evaluations that every trial gets before it may be pruned."""
     source: str | None = None
@@ -81,7 +81,11 @@ def main(arguments: Sequence[str]) -> int:
     folder = options.runs / "tune" / name
     prune_after = options.prune_after if options.prune else None
     search = Search(searched, space, folder, options.trials, options.seed, prune_after, options.keep)
-    with only_process(folder, "tuning this study", "--runs"), open_study(options.storage, name, search) as study:
+    with (
+        only_process(options.storage.with_name(f".{options.storage.name}.{name}"), "tuning this study", "--storage"),
+        only_process(folder, "tuning this study", "--runs"),
+        open_study(options.storage, name, search) as study,
+    ):
         try:
             run_search(study, search, console)
         except StoppedBySignal as stopped:
@@ -104,7 +108,11 @@ def _check(options: TuneOptions, name: str) -> None:
         return
     if options.out.suffix != ".py":
         raise ConfigError(f"--out: received {options.out}, expected a name that ends in .py")
-    if options.out.exists() and f" of the study {name}, " not in options.out.read_text():
+    try:
+        foreign = options.out.exists() and f" of the study {name}, " not in options.out.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # a folder, or no text
+        foreign = True
+    if foreign:
         raise ConfigError(f"--out: {options.out} is there and not of the study {name}; choose another name")
 
 

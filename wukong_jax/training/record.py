@@ -85,7 +85,10 @@ def read_records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """Read a JSONL file of records; raises `DataError` if it is empty, or naming the line that is none."""
     if not path.is_file():
         raise DataError(f"records {path}: no such file")
-    lines = path.read_text().splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"records {path}: it cannot be read as text ({error}); restore it or move it away") from error
     if not lines:
         raise DataError(f"records {path}: the file is empty; delete it, and the run is trained again")
     for number, line in enumerate(lines, 1):

@@ -59,7 +59,9 @@ def open_study(storage: pathlib.Path, name: str, search: Search) -> Iterator[opt
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if search.prune_after is not None:
-        pruner = optuna.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, n_warmup_steps=search.prune_after)
+        pruner = optuna.pruners.MedianPruner(
+            TRIALS_BEFORE_PRUNING, n_warmup_steps=search.prune_after, n_min_trials=TRIALS_BEFORE_PRUNING
+        )
     try:
         storage.parent.mkdir(parents=True, exist_ok=True)
         database = optuna.storages.RDBStorage(f"sqlite:///{storage}")
