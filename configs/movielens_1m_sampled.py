@@ -2,7 +2,7 @@
 
     python train.py --config configs/movielens_1m_sampled.py [--data.source FOLDER]
 
-The settings of configs/movielens_100k.py, untuned, in batches of 4,096, for there are 30 times the rows. The source is
+The settings of configs/frappe.py, untuned, in batches of 4,096: there are 30 times MovieLens-100K's rows. The source is
 ml-1m.zip, its unpacked folder, or a folder with its rows in time order; without one, GroupLens' archive is downloaded.
 """
 

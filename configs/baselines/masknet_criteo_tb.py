@@ -3,7 +3,8 @@
     python train.py --config configs/baselines/masknet_criteo_tb.py --data.source /data/criteo_tb
 
 Published in the Wukong paper: AUC .8100, LogLoss .1227, 26,160,209,153 parameters, 147.40 MFLOP per example. A point of
-its grid, the one that has just this count (with the paper's tables): one parallel block.
+its grid, the one that has just this count (configs/paper/): one parallel block. Here the recipe's flags beside
+the 13 numeric values add 6,656 parameters, and its tables are smaller.
 """
 
 import dataclasses

@@ -2,7 +2,9 @@
 
     python -m wukong_jax tune --config configs/baselines/finalmlp_frappe.py --space configs/spaces/rivals_small.py
 
-MLPs are 1 to 3 layers of 100 to 800, with BatchNorm where the BARS board has it; its settings are the first trial.
+MLPs are 1 to 3 layers of 100 to 800, with BatchNorm where the config has it. The first trial has the config's own
+settings (the nearest in the space). Trials of other schedules can be compared after the
+longest cosine only, so prune with `--prune-after 6` or more.
 """
 
 import dataclasses
@@ -28,30 +30,30 @@ from wukong_jax.config.run import RunConfig
 from wukong_jax.tuning.schedules import ON_PLATEAUS, scheduled
 from wukong_jax.tuning.space import Suggest, for_model
 
-WIDTHS, LAYER_WIDTHS, HEADS = [10, 16, 32, 64, 128], [100, 200, 400, 800], [1, 5, 10, 20]
+WIDTHS, HEADS = [10, 16, 32, 64, 128], [1, 5, 10, 20]
+LAYER_WIDTHS = [100, 200, 400, 500, 800]
 Settings = dict[str, Any]
 
 
 class Part(NamedTuple):
-    """A field of the model: how a trial draws it, and the parameters that say a value it has."""
+    """A field of the model: how a trial draws it, given the config's value, and the parameters that say that value."""
 
-    draw: Callable[[optuna.Trial], Any]
+    draw: Callable[[optuna.Trial, Any], Any]
     parameters: Callable[[Any], Settings]
 
 
-def mlp(name: str, *, batch_norm: bool = True) -> Part:
+def mlp(name: str) -> Part:
     """1 to 3 hidden layers of one width, with dropout."""
 
-    def draw(trial: optuna.Trial) -> MLPConfig:
+    def draw(trial: optuna.Trial, own: MLPConfig) -> MLPConfig:
         widths = trial.suggest_int(f"{name}_layers", 1, 3) * (trial.suggest_categorical(f"{name}_width", LAYER_WIDTHS),)
         dropout = trial.suggest_float(f"{name}_dropout", 0.0, 0.7, step=0.1)
-        return MLPConfig(widths, dropout=dropout, batch_norm=batch_norm)
+        return dataclasses.replace(own, widths=widths, dropout=dropout)
 
     def parameters(value: MLPConfig) -> Settings:
-        width = min(LAYER_WIDTHS, key=lambda width: abs(width - value.widths[0]))
         return {
             f"{name}_layers": min(len(value.widths), 3),
-            f"{name}_width": width,
+            f"{name}_width": nearest(value.widths[0], LAYER_WIDTHS),
             f"{name}_dropout": round(value.dropout, 1),
         }
 
@@ -60,23 +62,36 @@ def mlp(name: str, *, batch_norm: bool = True) -> Part:
 
 def whole(name: str, low: int, high: int) -> Part:
     """A number from `low` to `high`."""
-    return Part(lambda trial: trial.suggest_int(name, low, high), lambda value: {name: min(max(value, low), high)})
+    return Part(lambda trial, _: trial.suggest_int(name, low, high), lambda value: {name: min(max(value, low), high)})
 
 
 def choice(name: str, options: list[Any]) -> Part:
-    """One of some values; a list stands for a tuple of equal layers."""
-    return Part(lambda trial: trial.suggest_categorical(name, options), lambda value: {name: value})
+    """One of some values."""
+    return Part(lambda trial, _: trial.suggest_categorical(name, options), lambda value: {name: value})
+
+
+def hidden(name: str) -> Part:
+    """One hidden layer, all else as in the config."""
+
+    def draw(trial: optuna.Trial, own: MLPConfig) -> MLPConfig:
+        return dataclasses.replace(own, widths=(trial.suggest_categorical(f"{name}_width", LAYER_WIDTHS),))
+
+    return Part(draw, lambda value: {f"{name}_width": nearest(value.widths[0], LAYER_WIDTHS)})
+
+
+def nearest(value: int, options: list[int]) -> int:
+    """The option next to a value."""
+    return min(options, key=lambda option: abs(option - value))
 
 
 def layers(name: str, high: int, options: list[int]) -> Part:
     """1 to `high` layers of one size."""
 
-    def draw(trial: optuna.Trial) -> tuple[int, ...]:
+    def draw(trial: optuna.Trial, _: tuple[int, ...]) -> tuple[int, ...]:
         return trial.suggest_int(f"{name}_layers", 1, high) * (trial.suggest_categorical(f"{name}_size", options),)
 
     def parameters(value: tuple[int, ...]) -> Settings:
-        size = min(options, key=lambda size: abs(size - value[0]))
-        return {f"{name}_layers": min(len(value), high), f"{name}_size": size}
+        return {f"{name}_layers": min(len(value), high), f"{name}_size": nearest(value[0], options)}
 
     return Part(draw, parameters)
 
@@ -90,39 +105,42 @@ PARTS: dict[type, dict[str, Part]] = {
         "mlp1": mlp("mlp1"),
         "mlp2": mlp("mlp2"),
         "num_heads": choice("heads", HEADS),
+        "gates": hidden("gates"),
     },
     FinalNetConfig: {"block1": mlp("block1"), "block2": mlp("block2")},
     AutoIntConfig: {
         "num_layers": whole("attention_layers", 1, 7),
         "attention_width": choice("attention_width", [32, 64, 128, 256]),
+        "num_heads": choice("attention_heads", [1, 2, 4, 8]),
         "layer_norm": choice("layer_norm", [False, True]),
         "dnn": mlp("dnn"),
     },
     XDeepFMConfig: {"cin": layers("cin", 3, [16, 32, 64]), "dnn": mlp("dnn")},
     MaskNetConfig: {
-        "blocks": layers("blocks", 5, LAYER_WIDTHS),
+        "blocks": layers("blocks", 5, [50, *LAYER_WIDTHS]),
         "mask_ratio": choice("mask_ratio", [1.0, 2.0, 4.0]),
         "dropout": Part(
-            lambda trial: trial.suggest_float("block_dropout", 0.0, 0.7, step=0.1),
+            lambda trial, _: trial.suggest_float("block_dropout", 0.0, 0.7, step=0.1),
             lambda value: {"block_dropout": round(value, 1)},
         ),
     },
     AFNConfig: {
         "log_neurons": choice("log_neurons", [500, 800, 1000, 1500]),
-        "mlp": mlp("afn", batch_norm=False),
-        "dnn": mlp("dnn", batch_norm=False),
+        "mlp": mlp("afn"),
+        "dnn": mlp("dnn"),
     },
 }
 
 
 def rival(trial: optuna.Trial, config: RunConfig) -> RunConfig:
-    """The model's own sizes, its width, the learning rates and the L2 of the tables."""
-    own = {field: part.draw(trial) for field, part in PARTS[type(config.model)].items()}
+    """The model's own sizes, its width, the learning rates of dense parameters and tables, the tables' L2."""
     model: Any = config.model
+    own = {field: part.draw(trial, getattr(model, field)) for field, part in PARTS[type(model)].items()}
     model = dataclasses.replace(model, **own, width=trial.suggest_categorical("width", WIDTHS))
     rate = trial.suggest_float("learning_rate", 3e-4, 3e-3, log=True)
+    table_rate = trial.suggest_float("table_learning_rate", 3e-4, 3e-3, log=True)
     l2 = trial.suggest_float("table_l2", 1e-3, 0.3, log=True)
-    rules = tuple(dataclasses.replace(rule, learning_rate=rate, l2=l2) for rule in config.tables.rules)
+    rules = tuple(dataclasses.replace(rule, learning_rate=table_rate, l2=l2) for rule in config.tables.rules)
     return dataclasses.replace(
         config,
         model=model,
@@ -147,8 +165,9 @@ def starts(config: RunConfig) -> list[Settings]:
         found |= part.parameters(getattr(model, field))
     rule = config.tables.rules[0]
     near = {
-        "width": min(WIDTHS, key=lambda width: abs(width - model.width)),
+        "width": nearest(model.width, WIDTHS),
         "learning_rate": min(max(config.optimizer.learning_rate, 3e-4), 3e-3),
+        "table_learning_rate": min(max(rule.learning_rate, 3e-4), 3e-3),
         "table_l2": min(max(rule.l2, 1e-3), 0.3),
         "schedule": ON_PLATEAUS,
     }

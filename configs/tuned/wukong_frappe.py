@@ -3,7 +3,7 @@
     python train.py --config configs/tuned/wukong_frappe.py --data.source FOLDER
 
 The search: `python -m wukong_jax tune --config configs/frappe.py --space configs/spaces/wukong_small.py --trials 24
---prune-after 3`. 22 trials are the sampler's, the first of them with the settings of configs/frappe.py; two (17, 18)
+--prune-after 3`. 22 trials are the sampler's, the first of them near the settings of configs/frappe.py; two (17, 18)
 were put in by hand: the best so far with BatchNorm in the head, over 4 and over 6 epochs. All are in
 results/searches/wukong_frappe.jsonl. Of the five best with a validation LogLoss of at most .145, trained with more
 seeds, this one (trial 19) has the highest mean validation AUC, .98801 over five; docs/results.md has all of them.

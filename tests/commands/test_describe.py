@@ -40,6 +40,26 @@ def test_the_tables_show_every_component_and_its_sum(capsys, pytestconfig):
     assert f"{cost.sparse_total:,}" in shown
 
 
+@pytest.mark.parametrize(
+    ("config", "parameters", "mflop"),
+    [
+        ("dlrm", 26_136_307_201, 4.62),
+        ("dcnv2", 26_179_364_097, 262.35),
+        ("masknet", 26_160_209_153, 147.40),
+        ("afn_plus", 26_436_527_675, 1826.50),
+    ],
+)
+def test_the_papers_counts_on_criteo_terabyte(capsys, config, parameters, mflop):
+    """Table 3 of the Wukong paper: 26 billion parameters, none of them allocated."""
+    options = ["--config", f"configs/paper/{config}_criteo_tb.py"]
+    assert main(["describe", *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == parameters
+    assert found["training_flops"] / 1e6 == pytest.approx(mflop, rel=0.05)
+    assert main(["describe", *options]) == 0
+    assert f"parameters in all: {parameters:,}" in capsys.readouterr().out
+
+
 def test_the_saving_of_the_low_rank_product_is_shown(capsys, pytestconfig):
     """n k d against n^2 d, layer by layer; a rival has none."""
     assert main(["describe", "--config", CONFIG]) == 0

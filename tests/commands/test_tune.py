@@ -15,6 +15,7 @@ import pytest
 from tests.commands.search import Search, crash, interrupt
 from tests.tiny import compiled_with_shared_evaluation, plain_config, send_sigterm, write_store
 from wukong_jax.config.command_line import load_config_file
+from wukong_jax.errors import TrainingError
 from wukong_jax.training import run
 from wukong_jax.tuning import study as tuning
 
@@ -76,6 +77,61 @@ def test_all_trials_are_listed_beside_it(searched):
     assert [line["parameters"] for line in lines] == [trial.params for trial in trials]
     assert [line["validation AUC"] for line in lines] == [trial.value for trial in trials]
     assert str(searched.folder) not in (searched.folder / "best.trials.jsonl").read_text()
+
+
+def means_over_seeds(place, seeds):
+    """By trial: the mean of the validation AUC over run folders that differ in their seed only."""
+    found = {}
+    for path in place.runs.glob(f"*/{run.RECORD_FILE}"):
+        record = json.loads(path.read_text())
+        settings = {**record["config"], "train": {**record["config"]["train"], "seed": 0}}
+        found.setdefault(json.dumps(settings), {})[record["seed"]] = record["results"]["valid"]["auc"]
+    numbers = {json.dumps({**trial.user_attrs["config"]}): trial.number for trial in place.trials()}
+    return {numbers[key]: scores for key, scores in found.items() if len(scores) == seeds}
+
+
+def test_the_mean_over_seeds_chooses_among_the_best_trials(searched, place, capsys, monkeypatch):
+    out = place.folder / "best.py"
+    assert place.tune("--seeds", 3, "--finalists", 2, "--out", out, trials=4) == 0
+    assert place.facts() == searched.facts()
+    by_seed = means_over_seeds(place, 3)
+    ranked = sorted(place.trials(), key=lambda trial: -trial.value)
+    assert by_seed.keys() == {trial.number for trial in ranked[:2]}
+    chosen = max(by_seed, key=lambda number: sum(by_seed[number].values()))
+    config = load_config_file(out)
+    assert config.tables.rules[0].learning_rate == place.trials()[chosen].params["table_rate"]
+    assert config.train.seed == 0
+    lines = [json.loads(line) for line in (place.folder / "best.trials.jsonl").read_text().splitlines()]
+    for number, scores in by_seed.items():
+        assert lines[number]["over seeds"] == [scores[seed] for seed in (0, 1, 2)]
+    assert sum("over seeds" in line for line in lines) == 2
+    shown = capsys.readouterr().out
+    assert f"best: trial {chosen}, run folder " in shown
+    assert f"mean {sum(by_seed[chosen].values()) / 3:.5f} of " in shown
+    monkeypatch.setattr(run, "build_program", lambda *arguments: pytest.fail("a run was trained"))
+    assert place.tune("--seeds", 3, "--finalists", 2, trials=4) == 0
+
+
+def test_a_finalist_that_another_seed_ruins_is_out(place, capsys, monkeypatch):
+    def build(config, steps):
+        program = compiled_with_shared_evaluation(config, steps)
+        if config.train.seed == 0 or config.tables.rules[0].learning_rate != ruined:
+            return program
+        return dataclasses.replace(program, train_step=lambda state, batch: diverge())
+
+    assert place.tune(trials=2) == 0
+    best, other = sorted(place.trials(), key=lambda trial: -trial.value)
+    ruined = best.params["table_rate"]
+    monkeypatch.setattr(run, "build_program", build)
+    capsys.readouterr()
+    assert place.tune("--seeds", 2, trials=2) == 0
+    shown = capsys.readouterr()
+    assert f"trial {best.number} is out: " in shown.err
+    assert f"best: trial {other.number}, " in shown.out
+
+
+def diverge():
+    raise TrainingError("the loss is not finite")
 
 
 def test_the_table_has_the_best_first(searched, capsys, monkeypatch):
@@ -385,6 +441,8 @@ def test_another_config_in_the_same_study_is_refused(searched, capsys, tmp_path)
     [
         (["--trials", "0"], "--trials: received 0"),
         (["--prune-after", "-1"], "--prune-after: received -1"),
+        (["--seeds", "0"], "--seeds: received 0"),
+        (["--finalists", "0"], "--finalists: received 0"),
         (["--seed", "-1"], "--seed: received -1"),
         (["--study", "a/b"], "--study: received 'a/b'"),
         (["--out", "best.json"], "--out: received best.json, expected a name that ends in .py"),
@@ -444,6 +502,8 @@ BASES = {
     "wukong_small": ["configs/frappe.py", "configs/movielens_100k.py"],
     "rivals_small": [f"configs/baselines/{name}_frappe.py" for name in (
         "afn_plus", "autoint_plus", "dcnv2", "deepfm", "dlrm", "dnn", "finalmlp", "finalnet", "masknet", "xdeepfm",
+    )] + [f"configs/baselines/{name}_movielens_100k.py" for name in (
+        "autoint_plus", "dcnv2", "deepfm", "dlrm", "dnn", "finalmlp", "finalnet", "masknet", "xdeepfm",
     )],
 }  # fmt: skip
 
@@ -468,5 +528,7 @@ def test_the_projects_spaces_give_configs_that_can_be_described(name, base, pyte
     assert name == "criteo_tb" or space.starts(config)
     for start, trial in zip(space.starts(config), study.trials, strict=False):
         assert trial.params == start  # within the ranges: Optuna only warns where a start is not
+    if name != "criteo_tb":
+        assert configs[0].identity() == config.identity()  # the first trial has the config's own settings
     with pytest.raises(Exception, match=f"no entry for {type(config.model).__name__}"):
         for_model({}, config)

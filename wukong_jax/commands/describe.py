@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     _print_cost(console, run, cost)
     if plan is None:
         _print_tables(console, cost)
+        console.print(f"parameters in all: {cost.dense_total + cost.sparse_total:,}", highlight=False)
         for name, size in _named_memory(run, cost).items():
             console.print(f"{name}: {size / 2**20:,.1f} MiB")
     else:
@@ -80,6 +81,7 @@ def _plain(run: RunConfig, cost: "Cost") -> dict[str, Any]:
     return {
         **to_plain(cost._asdict()),
         **{name: getattr(cost, name) for name in names},
+        "parameters": cost.dense_total + cost.sparse_total,
         **interactions,
         "memory_bytes": _named_memory(run, cost),
     }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import rich.console
 
     from wukong_jax.config.run import RunConfig
+    from wukong_jax.tuning.finalists import Finalist
     from wukong_jax.tuning.study import Search
 
 
@@ -43,6 +44,10 @@ class TuneOptions:
     """End a trial whose best score so far is below the median, at that evaluation, of at least five complete trials."""
     prune_after: int = 5
     """Evaluations that every trial gets before it may be pruned."""
+    seeds: int = 1
+    """With more than 1, the best trials are trained with so many seeds each, and the mean of the scores chooses."""
+    finalists: int = 5
+    """How many of the best trials are trained with more seeds."""
     source: str | None = None
     """Local folder or file with the raw data, as --data.source of train.py."""
     runs: pathlib.Path = pathlib.Path("runs")
@@ -70,6 +75,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from wukong_jax.training.loop import StoppedBySignal
     from wukong_jax.training.run import only_process
+    from wukong_jax.tuning.finalists import run_finalists
     from wukong_jax.tuning.space import load_space
     from wukong_jax.tuning.study import Search, open_study, run_search
 
@@ -88,17 +94,19 @@ def main(arguments: Sequence[str]) -> int:
     ):
         try:
             run_search(study, search, console)
+            finalists = run_finalists(study, search, options.finalists, options.seeds, console)
         except StoppedBySignal as stopped:
             console.print(f"{stopped}; saved: the same command goes on", soft_wrap=True, markup=False)
             return 128 + stopped.number
-        show_trials(study, search)
+        show_trials(study, search, finalists)
         if options.out is not None:
-            write_best(options.out, study, base)
+            write_best(options.out, study, base, finalists)
     return 0
 
 
 def _check(options: TuneOptions, name: str) -> None:
-    check_positive("--trials", options.trials)
+    for field in ("trials", "seeds", "finalists"):
+        check_positive(f"--{field}", getattr(options, field))
     check_not_negative("--prune-after", options.prune_after)
     if not 0 <= options.seed < 2**32:
         raise ConfigError(f"--seed: received {options.seed}, expected 0 to {2**32 - 1}")
@@ -130,12 +138,12 @@ def check_data(config: "RunConfig", console: "rich.console.Console") -> None:
     check_validation(config, store)
 
 
-def show_trials(study: "optuna.Study", search: "Search") -> None:
-    """Print all trials, best first, and where the best run lies."""
+def show_trials(study: "optuna.Study", search: "Search", finalists: "Sequence[Finalist]") -> None:
+    """Print all trials, best first, the finalists' scores over seeds, and where the best run lies."""
     import rich.console
     import rich.table
 
-    from wukong_jax.tuning.study import RUN, best_trial, finished, shown_end, shown_parameters
+    from wukong_jax.tuning.study import finished, shown_end, shown_parameters
 
     table = rich.table.Table(title=f"{study.study_name}: {len(finished(study))} trials", title_justify="left")
     for heading in ("trial", "state", "evaluations", score_name(search.base)):
@@ -146,24 +154,29 @@ def show_trials(study: "optuna.Study", search: "Search") -> None:
         table.add_row(*map(str, cells), shown_parameters(trial.params))
     console = rich.console.Console()
     console.print(table, markup=False)
-    best = best_trial(study)
-    if best is not None:
-        print(f"best: trial {best.number}, run folder {search.folder / best.user_attrs[RUN]}")
+    for finalist in finalists:
+        if len(finalist.scores) > 1:
+            scores = " ".join(f"{score:.5f}" for score in finalist.scores)
+            print(f"trial {finalist.trial.number}: mean {finalist.mean:.5f} of {scores}")
+    if finalists:
+        print(f"best: trial {finalists[0].trial.number}, run folder {finalists[0].runs[-1]}")
 
 
-def write_best(path: pathlib.Path, study: "optuna.Study", base: "RunConfig") -> None:
+def write_best(path: pathlib.Path, study: "optuna.Study", base: "RunConfig", finalists: "Sequence[Finalist]") -> None:
     """The best trial as a config file of that name, and all trials as JSON lines beside it; raises `ConfigError`."""
     from wukong_jax.config.source import run_source
     from wukong_jax.files import write_text
-    from wukong_jax.tuning.study import REASON, best_config, best_trial, finished
+    from wukong_jax.tuning.study import REASON, best_config, finished
 
     trials = finished(study)
+    over_seeds = {f.trial.number: list(f.scores) for f in finalists if len(f.scores) > 1}
     lines: list[dict[str, Any]] = [
         {
             "study": study.study_name,
             "trial": trial.number,
             "state": trial.state.name.lower(),
             score_name(base): trial.value if trial.state.name == "COMPLETE" else None,
+            **({"over seeds": over_seeds[trial.number]} if trial.number in over_seeds else {}),
             "evaluations": list(trial.intermediate_values.values()),
             "parameters": trial.params,
             "reason": trial.user_attrs.get(REASON),
@@ -171,14 +184,15 @@ def write_best(path: pathlib.Path, study: "optuna.Study", base: "RunConfig") -> 
         for trial in trials
     ]
     write_text(path.with_name(f"{path.stem}.trials.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
-    best = best_trial(study)
-    if best is None:
+    if not finalists:
         raise ConfigError(f"study {study.study_name}: no trial came to its end, so there is no best one to write")
+    best = finalists[0]
+    chosen = f", the mean of {len(best.scores)} seeds" if len(best.scores) > 1 else ""
     docstring = (
-        f"The best of {len(trials)} trials of the study {study.study_name}, {score_name(base)} {best.value:.5f}.\n\n"
-        f"Written by `python -m wukong_jax tune`.\n"
+        f"The best of {len(trials)} trials of the study {study.study_name}, {score_name(base)} {best.mean:.5f}{chosen}."
+        "\n\nWritten by `python -m wukong_jax tune`.\n"
     )
-    write_text(path, run_source(best_config(best, base, path.stem), docstring))
+    write_text(path, run_source(best_config(best.trial, base, path.stem), docstring))
 
 
 def score_name(config: "RunConfig") -> str:

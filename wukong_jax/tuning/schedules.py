@@ -1,7 +1,7 @@
 """How the rates fall, for the spaces of the small sets: on plateaus, as BARS has it, or to zero over a few epochs.
 
-After a fall on a plateau models of Frappe gain .001 AUC while their validation LogLoss doubles; rates that fall from
-the start can end before that.
+After a fall on a plateau models of Frappe gain little AUC while their validation LogLoss rises by a third or more;
+rates that fall from the start can end before that.
 """
 
 import dataclasses
