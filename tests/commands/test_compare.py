@@ -392,18 +392,14 @@ def test_a_missing_store_is_named(place, capsys):
 def test_a_folder_that_cannot_be_written_is_found_before_training(place, capsys, untrainable, option):
     (place.folder / "file").write_text("")
     assert "file cannot be written" in refused(place, capsys, option, str(place.folder / "file"))
+    if option == "--records":
+        assert "it is a file" in refused(place, capsys, option, str(place.folder / "file"), "--dry-run")
 
 
 def test_a_model_that_does_not_fit_is_found_before_training(place, capsys, untrainable):
     place.write("broken_tiny", dataclasses.replace(place.base, tables=TablesConfig(())))
     message = refused(place, capsys, "--records", str(place.folder / "new"), models=("slow", "broken"))
     assert "tables.rules" in message
-
-
-def test_a_records_folder_that_is_a_file_is_refused_by_a_dry_run_too(place, capsys):
-    place.records = place.folder / "file"
-    place.records.write_text("")
-    assert f"records {place.records}: it is no folder" in refused(place, capsys, "--dry-run")
 
 
 def test_a_run_recorded_twice_is_refused(place, capsys):
@@ -440,10 +436,6 @@ def test_the_document_is_made_of_the_records(place):
     assert rewritten(text, place.folder) == text
 
 
-def test_the_document_says_where_nothing_is_recorded(tmp_path):
-    assert "No run is recorded in `results` yet." in rewritten(DOCUMENT.format(first="tiny"), tmp_path)
-
-
 def test_a_first_row_that_is_not_there_is_named(place):
     with pytest.raises(DataError, match=r"no row named 'dnn'; the records have \['fm_tiny', 'slow_tiny', 'tiny'\]"):
         rewritten(DOCUMENT.format(first="dnn"), place.folder)
@@ -455,13 +447,3 @@ def test_records_of_different_data_do_not_stand_in_one_table(place):
     save_record(place.records, record)
     with pytest.raises(DataError, match="are of different data"):
         rewritten(DOCUMENT.format(first="tiny"), place.folder)
-
-
-def test_a_document_without_markers_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no `<!-- records:"):
-        rewritten("# Results\n", tmp_path)
-
-
-def test_the_projects_document_is_up_to_date(pytestconfig):
-    text = (pytestconfig.rootpath / "docs" / "results.md").read_text()
-    assert rewritten(text) == text

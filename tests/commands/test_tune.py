@@ -15,7 +15,6 @@ import pytest
 from tests.commands.search import Search, crash, interrupt
 from tests.tiny import compiled_with_shared_evaluation, plain_config, send_sigterm, write_store
 from wukong_jax.config.command_line import load_config_file
-from wukong_jax.errors import TrainingError
 from wukong_jax.training import run
 from wukong_jax.tuning import study as tuning
 
@@ -77,61 +76,6 @@ def test_all_trials_are_listed_beside_it(searched):
     assert [line["parameters"] for line in lines] == [trial.params for trial in trials]
     assert [line["validation AUC"] for line in lines] == [trial.value for trial in trials]
     assert str(searched.folder) not in (searched.folder / "best.trials.jsonl").read_text()
-
-
-def means_over_seeds(place, seeds):
-    """By trial: the mean of the validation AUC over run folders that differ in their seed only."""
-    found = {}
-    for path in place.runs.glob(f"*/{run.RECORD_FILE}"):
-        record = json.loads(path.read_text())
-        settings = {**record["config"], "train": {**record["config"]["train"], "seed": 0}}
-        found.setdefault(json.dumps(settings), {})[record["seed"]] = record["results"]["valid"]["auc"]
-    numbers = {json.dumps({**trial.user_attrs["config"]}): trial.number for trial in place.trials()}
-    return {numbers[key]: scores for key, scores in found.items() if len(scores) == seeds}
-
-
-def test_the_mean_over_seeds_chooses_among_the_best_trials(searched, place, capsys, monkeypatch):
-    out = place.folder / "best.py"
-    assert place.tune("--seeds", 3, "--finalists", 2, "--out", out, trials=4) == 0
-    assert place.facts() == searched.facts()
-    by_seed = means_over_seeds(place, 3)
-    ranked = sorted(place.trials(), key=lambda trial: -trial.value)
-    assert by_seed.keys() == {trial.number for trial in ranked[:2]}
-    chosen = max(by_seed, key=lambda number: sum(by_seed[number].values()))
-    config = load_config_file(out)
-    assert config.tables.rules[0].learning_rate == place.trials()[chosen].params["table_rate"]
-    assert config.train.seed == 0
-    lines = [json.loads(line) for line in (place.folder / "best.trials.jsonl").read_text().splitlines()]
-    for number, scores in by_seed.items():
-        assert lines[number]["over seeds"] == [scores[seed] for seed in (0, 1, 2)]
-    assert sum("over seeds" in line for line in lines) == 2
-    shown = capsys.readouterr().out
-    assert f"best: trial {chosen}, run folder " in shown
-    assert f"mean {sum(by_seed[chosen].values()) / 3:.5f} of " in shown
-    monkeypatch.setattr(run, "build_program", lambda *arguments: pytest.fail("a run was trained"))
-    assert place.tune("--seeds", 3, "--finalists", 2, trials=4) == 0
-
-
-def test_a_finalist_that_another_seed_ruins_is_out(place, capsys, monkeypatch):
-    def build(config, steps):
-        program = compiled_with_shared_evaluation(config, steps)
-        if config.train.seed == 0 or config.tables.rules[0].learning_rate != ruined:
-            return program
-        return dataclasses.replace(program, train_step=lambda state, batch: diverge())
-
-    assert place.tune(trials=2) == 0
-    best, other = sorted(place.trials(), key=lambda trial: -trial.value)
-    ruined = best.params["table_rate"]
-    monkeypatch.setattr(run, "build_program", build)
-    capsys.readouterr()
-    assert place.tune("--seeds", 2, trials=2) == 0
-    shown = capsys.readouterr()
-    assert f"trial {best.number} is out: " in shown.err
-    assert f"best: trial {other.number}, " in shown.out
-
-
-def diverge():
-    raise TrainingError("the loss is not finite")
 
 
 def test_the_table_has_the_best_first(searched, capsys, monkeypatch):
@@ -493,42 +437,3 @@ def test_without_optuna_the_message_names_the_extra(place, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert place.tune() == 2
     assert 'pip install -e ".[tune]"' in capsys.readouterr().err
-
-
-BASES = {
-    "criteo_tb": ["configs/criteo_terabyte.py"] + [f"configs/baselines/{name}_criteo_tb.py" for name in (
-        "afn_plus", "autoint_plus", "dcnv2", "dlrm", "finalmlp", "masknet", "xdeepfm",
-    )],
-    "wukong_small": ["configs/frappe.py", "configs/movielens_100k.py"],
-    "rivals_small": [f"configs/baselines/{name}_frappe.py" for name in (
-        "afn_plus", "autoint_plus", "dcnv2", "deepfm", "dlrm", "dnn", "finalmlp", "finalnet", "masknet", "xdeepfm",
-    )] + [f"configs/baselines/{name}_movielens_100k.py" for name in (
-        "autoint_plus", "dcnv2", "deepfm", "dlrm", "dnn", "finalmlp", "finalnet", "masknet", "xdeepfm",
-    )],
-}  # fmt: skip
-
-
-def test_every_space_of_the_project_is_tried_here(pytestconfig):
-    assert {path.stem for path in (pytestconfig.rootpath / "configs" / "spaces").glob("*.py")} == set(BASES)
-
-
-@pytest.mark.parametrize(("name", "base"), [(name, base) for name, bases in BASES.items() for base in bases])
-def test_the_projects_spaces_give_configs_that_can_be_described(name, base, pytestconfig, monkeypatch):
-    from wukong_jax.tuning.space import for_model, load_space, propose
-
-    monkeypatch.chdir(pytestconfig.rootpath)
-    config = load_config_file(pathlib.Path(base))
-    space = load_space(pathlib.Path(f"configs/spaces/{name}.py"))
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for start in space.starts(config):
-        study.enqueue_trial(start)
-    configs = [propose(space, study.ask(), config) for _ in range(30)]
-    assert len({config.identity_hash() for config in configs}) > 8
-    assert {config.identity()["train"]["seed"] for config in configs} == {config.train.seed}
-    assert name == "criteo_tb" or space.starts(config)
-    for start, trial in zip(space.starts(config), study.trials, strict=False):
-        assert trial.params == start  # within the ranges: Optuna only warns where a start is not
-    if name != "criteo_tb":
-        assert configs[0].identity() == config.identity()  # the first trial has the config's own settings
-    with pytest.raises(Exception, match=f"no entry for {type(config.model).__name__}"):
-        for_model({}, config)

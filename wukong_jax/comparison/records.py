@@ -51,7 +51,7 @@ def save_record(folder: pathlib.Path, record: dict[str, Any]) -> pathlib.Path:
 def read_folder(folder: pathlib.Path) -> list[RecordedRun]:
     """All records of a folder, by file name; raises `DataError` naming a file that is none, or a run recorded twice."""
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"records {folder}: it is no folder; name one, which may be new")
+        raise DataError(f"records folder {folder} cannot be written or read: it is a file; name another")
     runs: dict[str, RecordedRun] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for record in read_records(path):
