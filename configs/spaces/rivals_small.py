@@ -23,6 +23,7 @@ from wukong_jax.config.baselines import (
     FinalMLPConfig,
     FinalNetConfig,
     MaskNetConfig,
+    WideDeepConfig,
     XDeepFMConfig,
 )
 from wukong_jax.config.layers import MLPConfig
@@ -98,6 +99,7 @@ def layers(name: str, high: int, options: list[int]) -> Part:
 
 PARTS: dict[type, dict[str, Part]] = {
     DNNConfig: {"mlp": mlp("mlp")},
+    WideDeepConfig: {"mlp": mlp("mlp")},
     DeepFMConfig: {"mlp": mlp("mlp")},
     DLRMConfig: {"interaction": choice("interaction", ["dot", "concat"]), "top_mlp": mlp("top")},
     DCNv2Config: {"num_layers": whole("cross_layers", 1, 6), "mlp": mlp("mlp")},

@@ -13,7 +13,8 @@ BASES = {
     )],
     "wukong_small": ["configs/frappe.py", "configs/movielens_100k.py"],
     "rivals_small": [f"configs/baselines/{name}_frappe.py" for name in (
-        "afn_plus", "autoint_plus", "dcnv2", "deepfm", "dlrm", "dnn", "finalmlp", "finalnet", "masknet", "xdeepfm",
+        "afn_plus", "autoint_plus", "dcnv2", "deepfm", "dlrm", "dnn", "finalmlp", "finalnet", "masknet",
+        "wide_deep", "xdeepfm",
     )] + [f"configs/baselines/{name}_movielens_100k.py" for name in (
         "autoint_plus", "dcnv2", "deepfm", "dlrm", "dnn", "finalmlp", "finalnet", "masknet", "xdeepfm",
     )],

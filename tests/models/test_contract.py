@@ -17,6 +17,7 @@ from wukong_jax.config.baselines import (
     FinalMLPConfig,
     FinalNetConfig,
     MaskNetConfig,
+    WideDeepConfig,
     XDeepFMConfig,
 )
 from wukong_jax.config.layers import EmbeddingConfig, FeatureGroup, ImportantFeature, MLPConfig
@@ -43,6 +44,7 @@ MODELS = {
     "logistic regression": LogisticRegressionConfig(),
     "factorization machine": FactorizationMachineConfig(3),
     "dnn": DNNConfig(4, NORMED),
+    "wide & deep": WideDeepConfig(4, NORMED),
     "deepfm": DeepFMConfig(4, NORMED),
     "dlrm": DLRMConfig(4, "dot", TANH),
     "dlrm concat": DLRMConfig(4, "concat", NORMED),

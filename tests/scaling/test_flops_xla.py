@@ -32,6 +32,7 @@ from wukong_jax.config.baselines import (
     FinalMLPConfig,
     FinalNetConfig,
     MaskNetConfig,
+    WideDeepConfig,
     XDeepFMConfig,
 )
 from wukong_jax.config.layers import EmbeddingConfig, FeatureGroup, ImportantFeature, MLPConfig
@@ -74,6 +75,7 @@ MODELS: dict[str, Any] = {
     "wukong attentive": dataclasses.replace(WUKONG, fm="attentive", separate_heads=True),
     "wukong, layers of their own": dataclasses.replace(WUKONG, layers=(LayerOverride(8, 24), LayerOverride(rank=24))),
     "dnn": DNNConfig(64, MLP, LIFT),
+    "wide & deep": WideDeepConfig(64, MLP, LIFT),
     "deepfm": DeepFMConfig(64, MLP, LIFT),
     "dlrm": DLRMConfig(64, "dot", MLP, LIFT),
     "dlrm concat": DLRMConfig(64, "concat", MLP),

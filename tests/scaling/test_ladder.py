@@ -17,6 +17,7 @@ from wukong_jax.config.baselines import (
     FinalMLPConfig,
     FinalNetConfig,
     MaskNetConfig,
+    WideDeepConfig,
     XDeepFMConfig,
 )
 from wukong_jax.config.layers import MLPConfig
@@ -39,6 +40,7 @@ MODELS = {
     "wukong attentive": WukongConfig(16, fm="attentive", fmb_mlp=MLP),
     "wukong full": WukongConfig(16, fm="full", head=MLPConfig()),
     "dnn": DNNConfig(16, MLP),
+    "wide & deep": WideDeepConfig(16, MLP),
     "deepfm": DeepFMConfig(16, MLP),
     "dlrm": DLRMConfig(16, "dot", MLP),
     "dcnv2": DCNv2Config(16, mlp=MLP),

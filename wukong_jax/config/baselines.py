@@ -25,6 +25,22 @@ class DNNConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WideDeepConfig:
+    """Wide & Deep (Cheng et al. 2016): first-order weights and an MLP on embeddings, summed."""
+
+    width: int = 16
+    """Embedding width d."""
+    mlp: MLPConfig = MLPConfig(widths=(64,))
+    """Hidden layers between the flattened embeddings and the MLP's part of the logits."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    """The embedding layer; its init_stddev is that of the first-order weights too."""
+
+    def __post_init__(self) -> None:
+        """Check sizes; raises `ConfigError`."""
+        check_positive("model.width", self.width)
+
+
+@dataclasses.dataclass(frozen=True)
 class DeepFMConfig:
     """DeepFM (Guo et al. 2017): a factorization machine and an MLP on the same embeddings, summed."""
 

@@ -13,6 +13,7 @@ from wukong_jax.config.baselines import (
     FinalMLPConfig,
     FinalNetConfig,
     MaskNetConfig,
+    WideDeepConfig,
     XDeepFMConfig,
 )
 from wukong_jax.config.checks import check_positive
@@ -166,6 +167,7 @@ ModelConfig = (
     | LogisticRegressionConfig
     | FactorizationMachineConfig
     | DNNConfig
+    | WideDeepConfig
     | DeepFMConfig
     | DLRMConfig
     | DCNv2Config

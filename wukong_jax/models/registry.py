@@ -1,4 +1,7 @@
-"""Which class, and which tables, belong to a model config: adding a model is one file and one row here.
+"""Which class, and which tables, belong to a model config.
+
+Adding a model: its module in a file of its own, its config class, a row here and in `ModelConfig`, in `closed_form`
+and, if it can grow, in `schedules`; tests name what is missing.
 
 The contract: a module is called with `Inputs` and `train`, and returns float32 logits [batch, tasks], those of
 sequences the vectors of the next items [batch, length, width];
@@ -21,6 +24,7 @@ from wukong_jax.config.baselines import (
     FinalMLPConfig,
     FinalNetConfig,
     MaskNetConfig,
+    WideDeepConfig,
     XDeepFMConfig,
 )
 from wukong_jax.config.models import FactorizationMachineConfig, LogisticRegressionConfig, ModelConfig, WukongConfig
@@ -39,6 +43,7 @@ from wukong_jax.models.finalmlp import FinalMLP, finalmlp_tables
 from wukong_jax.models.finalnet import FinalNet
 from wukong_jax.models.logistic_regression import LogisticRegression, weight_tables
 from wukong_jax.models.masknet import MaskNet
+from wukong_jax.models.wide_deep import WideDeep, wide_deep_tables
 from wukong_jax.models.wukong import Wukong
 from wukong_jax.models.xdeepfm import XDeepFM, xdeepfm_tables
 from wukong_jax.sequential.model import item_tables, next_item_model
@@ -87,6 +92,7 @@ REGISTRY: dict[type, Entry] = {
         lambda config, schema: fm_tables(schema, len(schema.labels), config),
     ),
     DNNConfig: _on_embeddings(DNN),
+    WideDeepConfig: _on_embeddings(WideDeep, wide_deep_tables),
     DeepFMConfig: _on_embeddings(DeepFM, deepfm_tables),
     DLRMConfig: _on_embeddings(DLRM),
     DCNv2Config: _on_embeddings(DCNv2),

@@ -18,6 +18,7 @@ from wukong_jax.config.baselines import (
     FinalMLPConfig,
     FinalNetConfig,
     MaskNetConfig,
+    WideDeepConfig,
     XDeepFMConfig,
 )
 from wukong_jax.config.layers import EmbeddingConfig
@@ -174,7 +175,7 @@ def _on_flat(inputs: Callable[[Any], Iterable[int]]) -> Callable[[Any, DatasetSc
     return formula
 
 
-def _deepfm(config: DeepFMConfig, schema: DatasetSchema, n: int) -> int:
+def _deepfm(config: DeepFMConfig | WideDeepConfig, schema: DatasetSchema, n: int) -> int:
     """MLP(D, ..., T) and the linear term; the pairwise products are elementwise."""
     return _mlp(n * config.width, config.mlp.widths, len(schema.labels)) + _linear(schema)
 
@@ -184,6 +185,7 @@ FORMULAS: dict[type, Callable[[Any, DatasetSchema, int], int]] = {
     LogisticRegressionConfig: lambda _, schema, __: _linear(schema),
     FactorizationMachineConfig: lambda _, schema, __: _linear(schema),
     DNNConfig: _on_flat(lambda config: config.mlp.widths),
+    WideDeepConfig: _deepfm,
     DeepFMConfig: _deepfm,
     DLRMConfig: _dlrm,
     DCNv2Config: _dcnv2,

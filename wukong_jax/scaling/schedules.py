@@ -6,7 +6,7 @@ of 2 up to 64 and of 8 from there on; where heads cut a width, of their number a
 
 Wukong    layers l first: 1, 2, 4, 8; then n_F = n_L = k = 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, ... The MLPs of the
           blocks and the head enter each step at w = 8/15 d n_F, the paper's ratio (8192 at d = 160, n_F = 96).
-DLRM      top MLP. DNN, DeepFM: MLP.
+DLRM      top MLP. DNN, Wide & Deep, DeepFM: MLP.
 DCNv2     low-rank cross layers: first one, then the base's number; rank 2, 4, 8, ... up to D/4, entering at w = 4 rank
           (the paper's 2048 and 512); then the MLP.
 MaskNet   mask ratio 0.002, 0.005, 0.01, ... up to the base's, from one block to the base's number; then widths.
@@ -36,6 +36,7 @@ from wukong_jax.config.baselines import (
     FinalMLPConfig,
     FinalNetConfig,
     MaskNetConfig,
+    WideDeepConfig,
     XDeepFMConfig,
 )
 from wukong_jax.config.layers import MLPConfig
@@ -253,6 +254,7 @@ def _xdeepfm(base: XDeepFMConfig, schema: DatasetSchema) -> Iterator[Shape]:
 SCHEDULES: dict[type, Callable[[Any, DatasetSchema], Iterator[Shape]]] = {
     WukongConfig: _wukong,
     DNNConfig: _by_mlp("mlp"),
+    WideDeepConfig: _by_mlp("mlp"),
     DeepFMConfig: _by_mlp("mlp"),
     DLRMConfig: _by_mlp("top_mlp"),
     DCNv2Config: _dcnv2,
