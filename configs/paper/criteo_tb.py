@@ -2,10 +2,11 @@
 
     python -m wukong_jax describe --config configs/paper/criteo_tb.py
 
-That is Wukong with the settings of configs/criteo_terabyte.py; rivals, with the paper's integers, lie beside it. Only to
-be counted: configs/criteo_terabyte.py and configs/baselines/ are those to train, with hashed tables of at most 10 million
-rows a field and a flag beside each numeric value. C1 to C26 are as MLPerf's DLRM folds them: 204,184,588 rows. The paper
-gives no table, and its integers imply 3 rows fewer; where these went is unknown (C6 has 3), so that here C1 is 3 shorter.
+That is Wukong with the settings of configs/criteo_terabyte.py; rivals, with the paper's integers, lie beside it. They
+are only to be counted: configs/criteo_terabyte.py and configs/baselines/ are those to train, with hashed tables of at
+most 10 million rows a field and a flag beside each numeric value. C1 to C26 are as MLPerf's DLRM folds them:
+204,184,588 rows. The paper gives no table, and its integers imply 3 rows fewer; where these went is unknown (C6 has 3),
+so that here C1 is 3 shorter.
 """
 
 import dataclasses
