@@ -7,6 +7,7 @@ from tests.models.wukong_oracle import ACTIVATIONS
 from wukong_jax.config.baselines import FinalNetConfig
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.errors import ConfigError
+from wukong_jax.models.layers import OWN_LOSSES
 
 NORMED, PLAIN = MLPConfig((6, 4), "tanh", 0.5, batch_norm=True), MLPConfig((4,), "identity")
 CASES = {
@@ -52,6 +53,26 @@ def test_equals_the_float64_forward_pass(config, set_up):
             out = block(p[name], statistics.get(name), flat, layers, config.residual)
             logits.append(linear(p[f"head_{number}"], out))
     compare(setup, np.mean(logits, axis=0))
+
+
+def test_self_distillation_is_the_cross_entropy_of_each_block_to_both(set_up):
+    config = FinalNetConfig(3, PLAIN, MLPConfig((6,), "tanh"), gates=False, self_distillation=True)
+    setup = set_up(config, TWO)
+    p, flat = setup.params, embeddings(setup).reshape(len(setup.batch.ids), -1)
+    blocks = [
+        linear(p[f"head_{number}"], block(p[f"block_{number}"], None, flat, layers, "concat"))
+        for number, layers in ((1, config.block1), (2, config.block2))
+    ]
+    both = 1 / (1 + np.exp(-np.mean(blocks, axis=0)))
+    expected = sum(-both * np.log(1 / (1 + np.exp(-y))) - (1 - both) * np.log(1 / (1 + np.exp(y))) for y in blocks)
+    _, found = setup.model.apply(setup.variables, setup.inputs, train=True, mutable=[OWN_LOSSES])
+    np.testing.assert_allclose(found[OWN_LOSSES]["self_distillation"][0], expected, rtol=1e-5)
+    assert OWN_LOSSES not in setup.model.apply(setup.variables, setup.inputs, train=False, mutable=[OWN_LOSSES])[1]
+
+
+def test_self_distillation_needs_two_blocks():
+    with pytest.raises(ConfigError, match=r"model.self_distillation: received True, but model.block2 is None"):
+        FinalNetConfig(3, PLAIN, self_distillation=True)
 
 
 def test_gates_start_at_1(set_up):

@@ -54,7 +54,7 @@ MODELS = {
     "xdeepfm, cin only": XDeepFMConfig(16, dnn=None),
     "masknet serial": MaskNetConfig(16, "serial", (64, 64, 64), 2.0),
     "masknet parallel": MaskNetConfig(16, "parallel", (64, 64, 64, 64), mlp=MLP),
-    "finalnet": FinalNetConfig(16, block2=NORMED),
+    "finalnet": FinalNetConfig(16, block2=NORMED, self_distillation=True),
 }
 WITHOUT_LADDER = (LogisticRegressionConfig(), FactorizationMachineConfig(16))
 BUDGETS = (0.3e6, 1e6, 3e6, 10e6, 30e6, 100e6)

@@ -317,12 +317,19 @@ class FinalNetConfig:
     """Gate the first block's embeddings, each by a linear map over all of them."""
     residual: Literal["concat", "sum"] = "concat"
     """How a layer joins its linear half and its product: side by side, half of the width each, or added."""
+    self_distillation: bool = False
+    """Two blocks only: add to the training loss the cross entropy of each block's prediction to that of both."""
     embedding: EmbeddingConfig = EmbeddingConfig()
     """The embedding layer."""
 
     def __post_init__(self) -> None:
         """Check sizes; raises `ConfigError`."""
         check_positive("model.width", self.width)
+        if self.self_distillation and self.block2 is None:
+            raise ConfigError(
+                "model.self_distillation: received True, but model.block2 is None, and one block has nothing to learn "
+                "from the mean; leave it out, or give a second block"
+            )
         for name in ("block1", "block2"):
             block = getattr(self, name)
             if block is None:

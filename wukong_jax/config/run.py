@@ -35,6 +35,7 @@ LATER = (
     (("mesh",), "exchange_dtype", "float32"),
     (("mesh",), "lookup_ahead", False),
     (("train",), "semi_synchronous", False),
+    (("model",), "self_distillation", False),
 )
 # A run may go on with other devices, its parts placed otherwise: the result is the same but for rounding, and for the
 # masks of dropout where `train.micro_batch` auto cuts batches on one device only.

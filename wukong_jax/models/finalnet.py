@@ -4,19 +4,21 @@ Layer of width m: (h, g) = halves of W x + b; concat(h, h * g) with m/2 values e
 h + h * g with m values each if it is sum; then BatchNorm, activation, dropout as in an MLP. Gates: x_i is given as
 concat(x_i, x_i * (sum_j W_ji x_j + b_i)), W starting at 0 and b at 1. One block: y = w^T block1(flatten(gated X)) + b.
 Two blocks: y = (y_1 + y_2) / 2, where y_2 comes of block2(flatten(X)).
-Left out: FuxiCTR adds to the loss of two blocks the cross entropies of sigmoid(y_1) and of sigmoid(y_2) to sigmoid(y),
-held constant (self-distillation); here the loss is that of y alone.
+Self-distillation adds to the training loss the cross entropies of sigmoid(y_1) and of sigmoid(y_2) to sigmoid(y), which
+is held constant (as in FuxiCTR).
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from wukong_jax.config.baselines import FinalNetConfig
 from wukong_jax.config.layers import MLPConfig
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.models.embedding_layer import EmbeddingLayer
-from wukong_jax.models.layers import ACTIVATIONS, BATCH_NORM_EPSILON, Dense, Dropout, logit_init
+from wukong_jax.models.layers import ACTIVATIONS, BATCH_NORM_EPSILON, OWN_LOSSES, Dense, Dropout, logit_init
 
 
 class FeatureGates(nn.Module):
@@ -75,4 +77,10 @@ class FinalNet(nn.Module):
         if config.block2 is None:
             return logits
         second = FinalBlock(config.block2, config.residual, name="block_2")(x.reshape(x.shape[0], -1), train=train)
-        return 0.5 * (logits + Dense(self.tasks, logit_init, name="head_2")(second))
+        other = Dense(self.tasks, logit_init, name="head_2")(second)
+        mean = 0.5 * (logits + other)
+        if train and config.self_distillation:
+            teacher = jax.lax.stop_gradient(nn.sigmoid(mean))
+            both = (optax.sigmoid_binary_cross_entropy(block, teacher) for block in (logits, other))
+            self.sow(OWN_LOSSES, "self_distillation", sum(both))
+        return mean

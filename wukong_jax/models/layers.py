@@ -26,6 +26,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 LAYER_NORM_EPSILON = 1e-5
 BATCH_NORM_EPSILON = 1e-5
+OWN_LOSSES = "own_losses"
+"""Collection of losses [batch, tasks] that a model adds to its training loss, before weights."""
 # Logits start near 0, so that training begins at a LogLoss of about ln 2 and not with random confidence.
 logit_init = nn.initializers.normal(0.01)
 

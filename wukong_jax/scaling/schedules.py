@@ -191,16 +191,20 @@ def _finalmlp(base: FinalMLPConfig, schema: DatasetSchema) -> Iterator[Shape]:
 
 def _finalnet(base: FinalNetConfig, schema: DatasetSchema) -> Iterator[Shape]:
     def sized(width: int) -> FinalNetConfig:
-        return dataclasses.replace(base, gates=False, block1=_wide(base.block1, width), block2=None)
+        block1 = _wide(base.block1, width)
+        return dataclasses.replace(base, gates=False, block1=block1, block2=None, self_distillation=False)
 
     yield Shape(sized, UNIT)
     if base.gates:
         yield Shape(lambda width: dataclasses.replace(sized(width), gates=True), 2 * UNIT)
     if base.block2 is not None:
         second = base.block2
-        yield Shape(
-            lambda width: dataclasses.replace(sized(width), gates=base.gates, block2=_wide(second, width)), 4 * UNIT
-        )
+
+        def of_two(width: int) -> FinalNetConfig:
+            block1, block2 = _wide(base.block1, width), _wide(second, width)
+            return dataclasses.replace(base, block1=block1, block2=block2)
+
+        yield Shape(of_two, 4 * UNIT)
 
 
 def _autoint(base: AutoIntConfig, schema: DatasetSchema) -> Iterator[Shape]:

@@ -33,6 +33,7 @@ class NextItemObjective:
     """
 
     loss_name = "loss"
+    task_weights: tuple[float, ...] = ()
 
     def __init__(self, config: RunConfig, plan: EmbeddingPlan) -> None:
         """The objective of a config of sequences, its tables placed as in `plan`."""

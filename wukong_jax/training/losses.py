@@ -20,6 +20,16 @@ def binary_cross_entropy(
     """
     wide = jnp.promote_types(logits.dtype, jnp.float32)
     losses = optax.sigmoid_binary_cross_entropy(logits.astype(wide), labels)
-    scale = jnp.asarray(task_weights or [1.0] * logits.shape[1], wide)
+    return weighted_mean(losses, weights, task_weights, total_weight)
+
+
+def weighted_mean(
+    losses: Float[Array, "batch tasks"],
+    weights: Float[Array, "batch"],
+    task_weights: Sequence[float] = (),
+    total_weight: Float[Array, ""] | None = None,
+) -> Float[Array, ""]:
+    """sum_t task_weight_t sum_i w_i losses_it / sum_i w_i; `total_weight` as in `binary_cross_entropy`."""
+    scale = jnp.asarray(task_weights or [1.0] * losses.shape[1], losses.dtype)
     total = weights.sum() if total_weight is None else total_weight
     return ((losses * scale).sum(axis=1) * weights).sum() / jnp.maximum(total, 1e-12)

@@ -30,6 +30,10 @@ class Objective(Protocol):
     def loss_name(self) -> str:
         """How the training loss is called in a run's history."""
 
+    @property
+    def task_weights(self) -> tuple[float, ...]:
+        """What each label's loss counts, empty for 1; also of the losses that a model has of its own."""
+
     def training_plan(self, ids: jax.Array) -> EmbeddingPlan:
         """The lookups of a prepared batch's ids [..., columns]; all plans of a run have the same stacks."""
 

@@ -16,7 +16,9 @@ from wukong_jax.embeddings.exchange import counted
 from wukong_jax.embeddings.lookup import Inputs
 from wukong_jax.embeddings.plan import EmbeddingPlan
 from wukong_jax.embeddings.table_ops import Rows, TableOps, Touched
+from wukong_jax.models.layers import OWN_LOSSES
 from wukong_jax.ops.layout import gathered
+from wukong_jax.training.losses import weighted_mean
 from wukong_jax.training.micro_batch import has_setting, joined, scan_parts, split
 from wukong_jax.training.objective import Objective
 from wukong_jax.training.optim import apply_scaled, schedule
@@ -135,15 +137,17 @@ def gradients(
 
     def loss_of(params: Any, tables: Any, rows: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         inputs = Inputs(rows, tables, part.ids, part.numeric, part.vectors, plan)
-        outputs, batch_stats = forward(model, params, state.batch_stats, inputs, key)
-        return objective.loss(outputs, inputs, part, key, total_weight), (outputs, batch_stats)
+        outputs, batch_stats, own = forward(model, params, state.batch_stats, inputs, key)
+        loss = objective.loss(outputs, inputs, part, key, total_weight)
+        terms = [weighted_mean(term, part.weights, objective.task_weights, total_weight) for term in own]
+        return sum(terms, loss), (loss, outputs, batch_stats)
 
     def rows_of(ids: jax.Array) -> dict[str, jax.Array]:
         return look_up(plan, state.tables, ids, operations)
 
     def work_off(part: Batch, rows: dict[str, jax.Array], key: jax.Array) -> Gradients:
         differentiate = jax.value_and_grad(loss_of, argnums=(0, 1, 2), has_aux=True)
-        (loss, (logits, stats)), found = differentiate(state.params, dense_tables, rows, part, key)
+        (_, (loss, logits, stats)), found = differentiate(state.params, dense_tables, rows, part, key)
         params, tables, row_gradients = found
         return Gradients(loss, params, tables, row_gradients, logits, stats)
 
@@ -197,11 +201,13 @@ def update_dense(
 
 def forward(
     model: nn.Module, params: Any, batch_stats: Any, inputs: Inputs, dropout_key: jax.Array
-) -> tuple[Float[Array, "batch ..."], Any]:
-    """Training pass: the model's outputs, and the BatchNorm statistics after this batch."""
+) -> tuple[Float[Array, "batch ..."], Any, list[Float[Array, "batch tasks"]]]:
+    """Training pass: the model's outputs, the BatchNorm statistics after this batch, and losses that the model adds."""
     variables = {"params": gathered(params)} | ({"batch_stats": batch_stats} if batch_stats else {})
-    logits, changed = model.apply(variables, inputs, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"])
-    return logits, changed.get("batch_stats", batch_stats)
+    logits, changed = model.apply(
+        variables, inputs, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats", OWN_LOSSES]
+    )
+    return logits, changed.get("batch_stats", batch_stats), jax.tree.leaves(changed.get(OWN_LOSSES, {}))
 
 
 def predict(
