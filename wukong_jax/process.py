@@ -92,11 +92,24 @@ def machine_folder(name: str, *more: str) -> pathlib.Path | None:
     return folder
 
 
+def processor() -> str:
+    """The CPU's name and how many of its threads this process may use: `AMD EPYC, 2 threads`."""
+    names = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{names[0] if names else platform.machine()}, {allowed} thread{'s' * (allowed != 1)}"
+
+
+def _cpu_lines() -> list[str]:
+    try:
+        return pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
 def _cpu_features() -> str:
     """What decides which instructions a program compiled here may use: a program for another CPU could crash."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    lines = _cpu_lines()
+    if not lines:
         return platform.processor()
     return "\n".join(
         sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import jax
 import pytest
@@ -37,6 +38,7 @@ def test_every_fact_of_a_run_is_there(trained):
     assert record["store_digest"] == store.digest
     assert (record["seed"], record["version"], record["jax_version"]) == (0, wukong_jax.__version__, jax.__version__)
     assert (record["device"], record["platform"], record["devices"]) == ("cpu", "cpu", 1)
+    assert re.fullmatch(r".+, \d+ threads?", record["processor"])
     assert record["examples"] == {"train": 70, "valid": 25, "test": 30}
     assert (record["dense_parameters"], record["sparse_parameters"]) == (cost.dense_total, cost.sparse_total)
     assert record["training_flops_per_example"] == cost.training_flops

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from wukong_jax.comparison.table import Comparison, Row, Spread, heading, spread
 
@@ -34,12 +35,18 @@ def markdown(comparison: Comparison) -> str:
 def note(comparison: Comparison) -> str:
     """What the figures are, and where they were measured."""
     runs = [run.record for row in comparison.rows for run in row.by_seed.values()]
-    devices = ", ".join(sorted({run["device"] for run in runs}))
+    devices = ", ".join(sorted({_place(run) for run in runs}))
     versions = ", ".join(sorted({f"jax {run['jax_version']}" for run in runs}))
     return (
         "Test split: mean ± sample standard deviation over the seeds, at the best checkpoint by validation. "
         f"Examples/s and wall time (training and validation): median of the runs, on {devices} ({versions})."
     )
+
+
+def _place(record: dict[str, Any]) -> str:
+    """Its device; of a CPU also which one, if the record says so."""
+    known = record["platform"] == "cpu" and record.get("processor")
+    return f"{record['device']} ({known})" if known else str(record["device"])
 
 
 def shown(values: Spread) -> str:

@@ -16,6 +16,7 @@ from wukong_jax.data.store import Store
 from wukong_jax.errors import DataError
 from wukong_jax.evaluation.collapse import Abundance
 from wukong_jax.files import write_text
+from wukong_jax.process import processor
 from wukong_jax.scaling.flops import Cost
 from wukong_jax.training.progress import Progress
 from wukong_jax.training.spikes import find_spikes
@@ -49,6 +50,7 @@ def make_record(
         "jax_version": jax.__version__,
         "python_version": platform.python_version(),
         "device": device.device_kind,
+        "processor": processor(),
         "platform": device.platform,
         "devices": config.mesh.data * config.mesh.model,
         "examples": {name: split.rows for name, split in store.splits.items()},
