@@ -9,7 +9,6 @@ import pytest
 import train
 from wukong_jax.config.codec import from_plain, to_plain
 from wukong_jax.config.command_line import TrainArguments, load_config_file, parse_run_arguments
-from wukong_jax.config.layers import MLPConfig
 from wukong_jax.config.models import LogisticRegressionConfig
 from wukong_jax.config.run import RunConfig
 from wukong_jax.errors import ConfigError
@@ -96,7 +95,7 @@ def test_nested_overrides():
     )
     default = load_config_file(DEFAULT)
     assert config.model.num_layers == 4
-    assert config.model.head == MLPConfig((8, 9), dropout=default.model.head.dropout)
+    assert config.model.head == dataclasses.replace(default.model.head, widths=(8, 9))
     assert config.optimizer.clip_norm == 2.0
     assert config.train.progressive
     assert parsed("--tables.rules.0.learning-rate", "0.5").tables.rules[0].learning_rate == 0.5
