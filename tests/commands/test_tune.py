@@ -130,7 +130,7 @@ def fully_pruned(monkeypatch):
     """A pruner that ends every trial but the first at the first evaluation it is asked about."""
 
     class Pruner(optuna.pruners.BasePruner):
-        def __init__(self, startup: int = 0, n_warmup_steps: int = 0) -> None:
+        def __init__(self, startup: int = 0, n_warmup_steps: int = 0, n_min_trials: int = 1) -> None:
             self.warmup = n_warmup_steps
 
         def prune(self, study, trial):
