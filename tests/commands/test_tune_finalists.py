@@ -10,6 +10,7 @@ from tests.tiny import compiled_with_shared_evaluation
 from wukong_jax.config.command_line import load_config_file
 from wukong_jax.errors import TrainingError
 from wukong_jax.training import run
+from wukong_jax.tuning import finalists
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
@@ -71,3 +72,18 @@ def test_a_finalist_that_another_seed_ruins_is_out(place, capsys, monkeypatch):
 
 def diverge():
     raise TrainingError("the loss is not finite")
+
+
+def test_the_best_trial_of_one_seed_loses_to_a_better_mean(place, capsys, monkeypatch):
+    assert place.tune(trials=2) == 0
+    best, other = sorted(place.trials(), key=lambda trial: -trial.value)
+
+    def scored(config, folder, console):
+        lucky = config.tables.rules[0].learning_rate == best.params["table_rate"]
+        return {"results": {"valid": {"auc": 0.0 if lucky else 1.0}}}
+
+    monkeypatch.setattr(finalists, "train", scored)
+    assert place.tune("--seeds", 2, "--out", place.folder / "best.py", trials=2) == 0
+    assert f"best: trial {other.number}, " in capsys.readouterr().out.splitlines()[-1]
+    chosen = load_config_file(place.folder / "best.py")
+    assert chosen.tables.rules[0].learning_rate == other.params["table_rate"]
